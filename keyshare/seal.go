@@ -68,14 +68,14 @@ func Seal(k *WrapKey, ad, plaintext []byte) ([]byte, error) {
 // Open decrypts what Seal made with the same key and ad. The caller clears the
 // plaintext after use.
 func Open(k *WrapKey, ad, sealed []byte) ([]byte, error) {
-	if err := CheckSealed(sealed); err != nil {
-		return nil, fmt.Errorf("open: %w", err)
-	}
-	wrapNonce, wrapped := sealed[1:1+chacha20poly1305.NonceSizeX], sealed[1+chacha20poly1305.NonceSizeX:][:wrappedSize]
 	wrap, err := k.cipher()
 	if err != nil {
 		return nil, fmt.Errorf("open: %w", err)
 	}
+	if err := CheckSealed(sealed); err != nil {
+		return nil, fmt.Errorf("open: %w", err)
+	}
+	wrapNonce, wrapped := sealed[1:1+chacha20poly1305.NonceSizeX], sealed[1+chacha20poly1305.NonceSizeX:][:wrappedSize]
 	dataKey, err := wrap.Open(nil, wrapNonce, wrapped, bind(wrapDomain, ad))
 	if err != nil {
 		return nil, fmt.Errorf("open: %w", ErrOpen)
