@@ -1,0 +1,192 @@
+package identity_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"coffer/identity"
+)
+
+func TestSignVerify(t *testing.T) {
+	k, err := identity.Generate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := identity.Generate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	message := []byte("message")
+	sig := k.Sign(message)
+	if err := k.ID().Verify(message, sig); err != nil {
+		t.Fatal(err)
+	}
+	for name, err := range map[string]error{
+		"other message": k.ID().Verify([]byte("messagf"), sig),
+		"other key":     other.ID().Verify(message, sig),
+		"cut":           k.ID().Verify(message, sig[:63]),
+		"no signature":  k.ID().Verify(message, nil),
+		"no id":         identity.ID("").Verify(message, sig),
+		"no peer id":    identity.ID("12D3KooW").Verify(message, sig),
+		// A valid peer ID of an RSA key: a hash, no key to verify with.
+		"rsa id": identity.ID("QmcgpsyWgH8Y8ajJz1Cu72KnS5uo2Aa2LpzU7kinSupNKC").Verify(message, sig),
+	} {
+		if err == nil {
+			t.Errorf("%s was accepted", name)
+		}
+	}
+}
+
+func TestCreateLoad(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "identity.key")
+	k, err := identity.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := identity.Load(path)
+	if err != nil || back.ID() != k.ID() {
+		t.Fatalf("%v %v", back, err)
+	}
+	if _, err := identity.Create(path); err == nil {
+		t.Fatal("an identity was overwritten")
+	}
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := identity.Load(path); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+		t.Fatalf("a key that others can read: %v", err)
+	}
+	if err := os.WriteFile(path, []byte("junk"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := identity.Load(path); err == nil {
+		t.Fatal("junk was loaded")
+	}
+}
+
+func TestKeyNeverPrints(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "identity.key")
+	k, err := identity.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := k.Libp2p()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := private.Raw()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%T"} {
+		fmt.Fprintf(&out, verb+"\n", k)
+	}
+	fmt.Fprintln(&out, k)
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("key", "key", k)
+	asJSON, err := json.Marshal(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.Write(asJSON)
+	text := strings.ToLower(out.String())
+	seed := raw[:32]
+	if strings.Contains(text, hex.EncodeToString(seed)) || strings.Contains(text, strings.Trim(fmt.Sprint(seed), "[]")) || bytes.Contains(out.Bytes(), seed) {
+		t.Fatal("the secret was printed")
+	}
+}
+
+// handshake runs TLS between two configurations and returns both ends' errors.
+func handshake(t *testing.T, server, client *tls.Config) (serverErr, clientErr error) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	done := make(chan error, 1)
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			done <- err
+			return
+		}
+		defer conn.Close()
+		s := tls.Server(conn, server)
+		err = s.Handshake()
+		if err == nil {
+			_, err = s.Write([]byte("x"))
+		}
+		done <- err
+	}()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	c := tls.Client(conn, client)
+	clientErr = c.Handshake()
+	if clientErr == nil {
+		// In TLS 1.3 a refused client certificate shows at the first read.
+		_, clientErr = c.Read(make([]byte, 1))
+	}
+	_ = conn.Close()
+	return <-done, clientErr
+}
+
+func TestPinnedTLS(t *testing.T) {
+	key := func() *identity.Key {
+		k, err := identity.Generate()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	server, client, stranger := key(), key(), key()
+	admit := func(id identity.ID) error {
+		if id != client.ID() {
+			return identity.ErrUnknownPeer
+		}
+		return nil
+	}
+	must := func(c *tls.Config, err error) *tls.Config {
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	mutual, public := must(server.ServerTLS(admit)), must(server.ServerTLS(nil))
+	old := must(client.ClientTLS(server.ID()))
+	old.MinVersion, old.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
+	for name, c := range map[string]struct {
+		server, client *tls.Config
+		ok             bool
+	}{
+		"right both":         {mutual, must(client.ClientTLS(server.ID())), true},
+		"stranger":           {mutual, must(stranger.ClientTLS(server.ID())), false},
+		"no certificate":     {mutual, identity.AnonymousTLS(server.ID()), false},
+		"wrong server":       {mutual, must(client.ClientTLS(stranger.ID())), false},
+		"anonymous":          {public, identity.AnonymousTLS(server.ID()), true},
+		"anonymous, wrong":   {public, identity.AnonymousTLS(stranger.ID()), false},
+		"older than TLS 1.3": {mutual, old, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			serverErr, clientErr := handshake(t, c.server, c.client)
+			if ok := serverErr == nil && clientErr == nil; ok != c.ok {
+				t.Fatalf("server: %v; client: %v; want ok=%v", serverErr, clientErr, c.ok)
+			}
+		})
+	}
+}
