@@ -2,43 +2,21 @@ package envelope_test
 
 import (
 	"bytes"
-	"crypto/ed25519"
-	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"flag"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"coffer/canon"
 	"coffer/envelope"
+	"coffer/envelope/envelopetest"
 	"coffer/identity"
 	"coffer/party"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files of this package")
-
-// testKey is the identity of a fixed seed, so that signatures are golden vectors.
-func testKey(t testing.TB, name string) *identity.Key {
-	t.Helper()
-	seed := canon.New("coffer/test-identity").String(name).Sum()
-	der, err := x509.MarshalPKCS8PrivateKey(ed25519.NewKeyFromSeed(seed[:]))
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(t.TempDir(), "identity.key")
-	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	k, err := identity.Load(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
-}
 
 var (
 	cluster = canon.Sum([]byte("cluster"))
@@ -69,7 +47,7 @@ func golden(t *testing.T, lines ...string) {
 }
 
 func TestGolden(t *testing.T) {
-	alice := testKey(t, "alice")
+	alice := envelopetest.Key(t, "alice")
 	p2p := envelope.Sign(alice, header("S1a", "alice", "bob"), []byte("payload"))
 	all := envelope.Sign(alice, header("S1b", "alice", ""), nil)
 	echo := envelope.Echo{Session: session, Kind: "S1b", Entries: []envelope.EchoEntry{
@@ -103,7 +81,7 @@ func TestGolden(t *testing.T) {
 }
 
 func TestParseRefuses(t *testing.T) {
-	good := envelope.Sign(testKey(t, "alice"), header("S1a", "alice", "bob"), []byte("payload")).Encode()
+	good := envelope.Sign(envelopetest.Key(t, "alice"), header("S1a", "alice", "bob"), []byte("payload")).Encode()
 	tests := []struct {
 		name string
 		raw  []byte
@@ -125,7 +103,7 @@ func TestParseRefuses(t *testing.T) {
 }
 
 func TestEveryBitCounts(t *testing.T) {
-	alice := testKey(t, "alice")
+	alice := envelopetest.Key(t, "alice")
 	roster := map[party.ID]identity.ID{"alice": alice.ID()}
 	good := envelope.Sign(alice, header("S1a", "alice", "bob"), []byte("payload")).Encode()
 	for i := range good {
@@ -138,7 +116,7 @@ func TestEveryBitCounts(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	k := testKey(f, "alice")
+	k := envelopetest.Key(f, "alice")
 	f.Add(envelope.Sign(k, header("S1a", "alice", "bob"), []byte("payload")).Encode())
 	f.Add(envelope.Sign(k, header("S1b", "alice", ""), nil).Encode())
 	f.Add([]byte{})
@@ -172,7 +150,7 @@ func FuzzParseHeader(f *testing.F) {
 }
 
 func TestEvidence(t *testing.T) {
-	alice, bob := testKey(t, "alice"), testKey(t, "bob")
+	alice, bob := envelopetest.Key(t, "alice"), envelopetest.Key(t, "bob")
 	a := envelope.Sign(alice, header("S1b", "alice", ""), []byte("one"))
 	b := envelope.Sign(alice, header("S1b", "alice", ""), []byte("two"))
 	other := envelope.Sign(alice, header("S3", "alice", ""), []byte("two"))

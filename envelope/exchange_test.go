@@ -9,6 +9,7 @@ import (
 
 	"coffer/canon"
 	"coffer/envelope"
+	"coffer/envelope/envelopetest"
 	"coffer/identity"
 	"coffer/party"
 )
@@ -39,7 +40,7 @@ func newGroup(t *testing.T, names ...party.ID) *group {
 		t.Fatal(err)
 	}
 	for _, p := range g.parties {
-		g.keys[p] = testKey(t, string(p))
+		g.keys[p] = envelopetest.Key(t, p)
 		g.roster[p] = g.keys[p].ID()
 	}
 	for _, p := range g.parties {
