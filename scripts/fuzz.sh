@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Runs every fuzz target of the tree for a while: scripts/fuzz.sh 3s [PACKAGE-DIR...]
+# Each package is compiled once. A failing input is written to the package's
+# testdata/fuzz and becomes a test when it is committed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+time=${1:?"usage: scripts/fuzz.sh TIME [PACKAGE-DIR...]"}
+shift
+root=$PWD
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cache=$root/.cache/fuzz
+mkdir -p "$cache"
+[ $# -gt 0 ] || set -- .
+targets=0 failed=()
+for dir in $(grep -rl --include='*_test.go' '^func Fuzz' "$@" | xargs -r -n1 dirname | sort -u); do
+	case $dir in */testdata/*) continue ;; esac
+	go test -c -vet=off -tags grpcnotrace -fuzz=. -o "$work/fuzz.test" "./$dir"
+	for target in $(cat "$dir"/*_test.go | sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' | sort -u); do
+		targets=$((targets + 1))
+		mkdir -p "$cache/$dir"
+		if (cd "$dir" && "$work/fuzz.test" -test.run='^$' -test.fuzz="^$target\$" -test.fuzztime="$time" \
+			-test.fuzzminimizetime=5s -test.fuzzcachedir="$cache/$dir") >"$work/log" 2>&1; then
+			printf 'fuzz %-40s %s\n' "$dir.$target" "$(grep -o 'execs: [0-9]*' "$work/log" | tail -1)"
+		else
+			cat "$work/log" >&2
+			failed+=("$dir.$target")
+		fi
+	done
+done
+[ "$targets" -gt 0 ] || { echo "fuzz: no targets found" >&2; exit 1; }
+[ ${#failed[@]} -eq 0 ] || { echo "fuzz: failed: ${failed[*]}" >&2; exit 1; }
+echo "fuzz: $targets targets, $time each"
