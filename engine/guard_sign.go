@@ -100,6 +100,14 @@ var signChecks = []check{
 		}},
 }
 
+// teach gives a signing session's guard the moduli of the wallet's signers.
+func (r *record) teach(g *guard) {
+	for i, id := range r.meta.Signers {
+		p := r.peers[i]
+		g.moduli[id] = &moduli{n: p.n, tilde: p.tilde, h1: p.h1, h2: p.h2}
+	}
+}
+
 func square(n *big.Int) *big.Int { return new(big.Int).Mul(n, n) }
 
 // maskBound bounds e·r + r' where r < q·NTilde and r' < q^3·NTilde.

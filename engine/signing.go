@@ -52,12 +52,7 @@ func (s *signProtocol) start() error {
 	if err != nil {
 		return &Fault{Code: CodeShare, Text: err.Error()}
 	}
-	for i, id := range r.meta.Signers {
-		if s.parties.Has(id) {
-			p := r.peers[i]
-			s.guard.moduli[id] = &moduli{n: p.n, tilde: p.tilde, h1: p.h1, h2: p.h2}
-		}
-	}
+	r.teach(s.guard)
 	params, err := s.parameters()
 	if err != nil {
 		return err

@@ -48,19 +48,19 @@ type Class struct {
 // library exponentiate by numbers of its choice of length (one 64 KiB exponent
 // costs 0.8 s of CPU, and a proof has 256 of them).
 var kinds = map[string]Class{
-	KindKG1:  {1, true, 167_195},
-	KindKG2a: {2, false, 4_650},
-	KindKG2b: {2, true, 53_786}, // two more coordinates for each further party that must sign; 20 at most
-	KindKG3:  {3, true, 4_294},
-	KindS1a:  {1, false, 2_915},
-	KindS1b:  {1, true, 132},
-	KindS2:   {2, false, 8_574},
-	KindS3:   {3, true, 130},
-	KindS4:   {4, true, 344},
-	KindS5:   {5, true, 130},
-	KindS6:   {6, true, 599},
-	KindS7:   {7, true, 130},
-	KindS8:   {8, true, 302},
+	KindKG1:  {1, true, 167_105},
+	KindKG2a: {2, false, 4_564},
+	KindKG2b: {2, true, 53_600}, // two more coordinates for each further party that must sign; 20 at most
+	KindKG3:  {3, true, 4_209},
+	KindS1a:  {1, false, 2_825},
+	KindS1b:  {1, true, 43},
+	KindS2:   {2, false, 8_485},
+	KindS3:   {3, true, 43},
+	KindS4:   {4, true, 255},
+	KindS5:   {5, true, 43},
+	KindS6:   {6, true, 510},
+	KindS7:   {7, true, 43},
+	KindS8:   {8, true, 213},
 }
 
 // Kinds returns the classes of all kinds.
