@@ -1,0 +1,37 @@
+package transport
+
+import "coffer/party"
+
+// MaxFrame is the most bytes that one frame carries.
+const MaxFrame = 512 << 10
+
+// Frame is what arrived. From is the party whose key the connection proved.
+type Frame struct {
+	From party.ID
+	Data []byte
+}
+
+// Link is one party's end of the network.
+type Link interface {
+	// Send queues a copy of data. It never waits for the network: what cannot be queued
+	// is refused with one of this package's errors.
+	Send(to party.ID, data []byte) error
+	// Frames delivers what peers sent. A reader that lags holds its peers back. The
+	// channel is closed by Close.
+	Frames() <-chan Frame
+	// Connected reports whether a frame sent now would leave now.
+	Connected(to party.ID) bool
+	// Close ends the link and all that it started. It is idempotent.
+	Close() error
+}
+
+// Check is the part of Send's contract that every implementation shares.
+func Check(data []byte) error {
+	switch {
+	case len(data) == 0:
+		return ErrEmpty
+	case len(data) > MaxFrame:
+		return ErrTooLarge
+	}
+	return nil
+}
