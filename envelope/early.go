@@ -1,6 +1,7 @@
 package envelope
 
 import (
+	"bytes"
 	"fmt"
 
 	"coffer/canon"
@@ -49,6 +50,11 @@ func (b *Early) Add(now int64, from party.ID, run canon.Digest, raw []byte) erro
 		b.peers[from] = s
 	}
 	s.keep(func(p Parcel) bool { return now-p.at < b.limits.Age })
+	for _, p := range s.parcels {
+		if p.Run == run && bytes.Equal(p.Raw, raw) {
+			return nil // the transport may deliver twice
+		}
+	}
 	if len(s.parcels)+1 > b.limits.Messages || s.bytes+len(raw) > b.limits.Bytes {
 		return fmt.Errorf("%w: %d messages with %d bytes from %s", ErrFull, len(s.parcels), s.bytes, from)
 	}

@@ -475,6 +475,17 @@ func TestEarlyIsBoundedPerPeer(t *testing.T) {
 	add := func(now int64, from party.ID, run canon.Digest, size int) error {
 		return b.Add(now, from, run, make([]byte, size))
 	}
+	defer func() {
+		if err := add(31, "carol", run, 5); err != nil {
+			t.Fatal(err)
+		}
+		if err := add(31, "carol", run, 5); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.Take(run, party.Set{"carol"}); len(got) != 1 {
+			t.Errorf("a duplicate takes room: %v", got)
+		}
+	}()
 	for _, err := range []error{add(0, "alice", run, 10), add(0, "bob", run, 10), add(1, "alice", session, 10)} {
 		if err != nil {
 			t.Fatal(err)
