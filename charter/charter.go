@@ -1,0 +1,257 @@
+package charter
+
+import (
+	"sync"
+
+	"coffer/canon"
+	"coffer/credential"
+	"coffer/identity"
+	"coffer/party"
+	"coffer/policy"
+)
+
+// Domain is the first field of a charter's canonical bytes.
+const Domain = "coffer/charter/v1"
+
+// Charter is one version of the constitution. It is not changed after it was read.
+type Charter struct {
+	Name          string            `json:"name"`
+	Cluster       canon.Digest      `json:"cluster"` // random, the same in all versions
+	Version       uint64            `json:"version"`
+	Previous      canon.Digest      `json:"previous"` // digest of the version before; zero in version 1
+	Organisations []string          `json:"organisations"`
+	Signers       []Signer          `json:"signers"`
+	Coordinators  []Coordinator     `json:"coordinators"`
+	People        []Person          `json:"people"`
+	Services      []Service         `json:"services,omitempty"`
+	Chains        []Chain           `json:"chains"`
+	Assets        []Asset           `json:"assets"`
+	Destinations  []DestinationList `json:"destinations,omitempty"`
+	Quorum        party.Quorum      `json:"quorum"`
+	Rules         []policy.Rule     `json:"rules"`
+	Admin         AdminRule         `json:"admin"`
+
+	once     sync.Once
+	compiled *policy.Set
+	fault    error
+}
+
+// Signer is a node that holds shares.
+type Signer struct {
+	Name party.ID    `json:"name"`
+	Org  string      `json:"org"`
+	Peer identity.ID `json:"peer"`
+}
+
+// Coordinator is a daemon of the treasury's.
+type Coordinator struct {
+	Name string      `json:"name"`
+	Org  string      `json:"org"`
+	Peer identity.ID `json:"peer"`
+}
+
+// Person can initiate, and approve as far as groups and rules say.
+type Person struct {
+	Name   string           `json:"name"`
+	Org    string           `json:"org"`
+	Groups []string         `json:"groups,omitempty"`
+	Keys   []credential.Key `json:"keys"`
+}
+
+// Service is a machine that initiates and never approves.
+type Service struct {
+	Name string         `json:"name"`
+	Org  string         `json:"org"`
+	Key  credential.Key `json:"key"`
+}
+
+// Chain is a network.
+type Chain struct {
+	Name    string `json:"name"`
+	Kind    string `json:"kind"` // "evm"
+	ChainID uint64 `json:"chain_id"`
+}
+
+// Asset is a unit of value on a chain. An empty Contract is the chain's own coin.
+type Asset struct {
+	Symbol   string `json:"symbol"`
+	Chain    string `json:"chain"`
+	Contract string `json:"contract,omitempty"`
+	Decimals int    `json:"decimals"`
+}
+
+// DestinationList is a named list of addresses that rules refer to.
+type DestinationList struct {
+	Name    string               `json:"name"`
+	Entries []policy.Destination `json:"entries"`
+}
+
+// AdminRule says whose signatures change the charter: K of a group, from Orgs organisations.
+type AdminRule struct {
+	Group string `json:"group"`
+	K     int    `json:"k"`
+	Orgs  int    `json:"orgs,omitempty"`
+}
+
+// Encode returns the canonical bytes that operators sign. Lists keep the order of
+// the file; it is part of what is signed.
+func (c *Charter) Encode() []byte {
+	e := canon.New(Domain).String(c.Name).Digest(c.Cluster).Uint64(c.Version).Digest(c.Previous).Strings(c.Organisations)
+	e.List(len(c.Signers))
+	for _, s := range c.Signers {
+		e.String(string(s.Name)).String(s.Org).String(string(s.Peer))
+	}
+	e.List(len(c.Coordinators))
+	for _, s := range c.Coordinators {
+		e.String(s.Name).String(s.Org).String(string(s.Peer))
+	}
+	e.List(len(c.People))
+	for _, p := range c.People {
+		e.String(p.Name).String(p.Org).Strings(p.Groups).List(len(p.Keys))
+		for _, k := range p.Keys {
+			e.String(k.Kind).String(k.Public)
+		}
+	}
+	e.List(len(c.Services))
+	for _, s := range c.Services {
+		e.String(s.Name).String(s.Org).String(s.Key.Kind).String(s.Key.Public)
+	}
+	e.List(len(c.Chains))
+	for _, ch := range c.Chains {
+		e.String(ch.Name).String(ch.Kind).Uint64(ch.ChainID)
+	}
+	e.List(len(c.Assets))
+	for _, a := range c.Assets {
+		e.String(a.Symbol).String(a.Chain).String(a.Contract).Uint64(uint64(a.Decimals))
+	}
+	e.List(len(c.Destinations))
+	for _, d := range c.Destinations {
+		e.String(d.Name).List(len(d.Entries))
+		for _, x := range d.Entries {
+			e.String(x.Chain).String(x.Address).String(x.Label)
+		}
+	}
+	e.Uint64(uint64(c.Quorum.Need)).Uint64(uint64(c.Quorum.Of)).List(len(c.Rules))
+	for _, r := range c.Rules {
+		e.String(r.Name).String(r.When).String(r.Deny).Strings(r.MaxAmount).String(r.FeeCap).Strings(r.Destinations).List(len(r.Approvals))
+		for _, q := range r.Approvals {
+			e.String(q.Group).Uint64(uint64(q.K)).Uint64(uint64(q.Orgs))
+		}
+		e.Strings(r.Keys)
+	}
+	return e.String(c.Admin.Group).Uint64(uint64(c.Admin.K)).Uint64(uint64(c.Admin.Orgs)).Encoded()
+}
+
+// Digest identifies the charter; it is what people compare by another channel.
+func (c *Charter) Digest() canon.Digest { return canon.Sum(c.Encode()) }
+
+// Policy is the charter's compiled rules.
+func (c *Charter) Policy() (*policy.Set, error) {
+	c.once.Do(func() { c.compiled, c.fault = policy.Compile(c.Rules, c.vocabulary()) })
+	return c.compiled, c.fault
+}
+
+func (c *Charter) vocabulary() policy.Vocabulary {
+	v := policy.Vocabulary{Lists: map[string][]policy.Destination{}, Groups: map[string]policy.Group{}, Organisations: c.Organisations}
+	for _, a := range c.Assets {
+		v.Assets = append(v.Assets, policy.Asset{Symbol: a.Symbol, Chain: a.Chain, Decimals: a.Decimals, Native: a.Contract == ""})
+	}
+	for _, d := range c.Destinations {
+		v.Lists[d.Name] = d.Entries
+	}
+	orgs := map[string]map[string]bool{}
+	for _, p := range c.People {
+		v.Initiators = append(v.Initiators, p.Name)
+		for _, g := range p.Groups {
+			if orgs[g] == nil {
+				orgs[g] = map[string]bool{}
+			}
+			orgs[g][p.Org] = true
+			v.Groups[g] = policy.Group{Members: v.Groups[g].Members + 1, Orgs: len(orgs[g])}
+		}
+	}
+	for _, s := range c.Services {
+		v.Initiators = append(v.Initiators, s.Name)
+	}
+	return v
+}
+
+func find[T any](list []T, is func(T) bool) (T, bool) {
+	for _, x := range list {
+		if is(x) {
+			return x, true
+		}
+	}
+	var none T
+	return none, false
+}
+
+// Signer looks a signer up by name.
+func (c *Charter) Signer(id party.ID) (Signer, bool) {
+	return find(c.Signers, func(s Signer) bool { return s.Name == id })
+}
+
+// SignerByPeer looks a signer up by identity.
+func (c *Charter) SignerByPeer(id identity.ID) (Signer, bool) {
+	return find(c.Signers, func(s Signer) bool { return s.Peer == id })
+}
+
+// Coordinator looks a coordinator up by name.
+func (c *Charter) Coordinator(name string) (Coordinator, bool) {
+	return find(c.Coordinators, func(s Coordinator) bool { return s.Name == name })
+}
+
+// CoordinatorByPeer looks a coordinator up by identity.
+func (c *Charter) CoordinatorByPeer(id identity.ID) (Coordinator, bool) {
+	return find(c.Coordinators, func(s Coordinator) bool { return s.Peer == id })
+}
+
+// Person looks a person up by name.
+func (c *Charter) Person(name string) (Person, bool) {
+	return find(c.People, func(p Person) bool { return p.Name == name })
+}
+
+// Service looks a service up by name.
+func (c *Charter) Service(name string) (Service, bool) {
+	return find(c.Services, func(s Service) bool { return s.Name == name })
+}
+
+// Chain looks a chain up by name.
+func (c *Charter) Chain(name string) (Chain, bool) {
+	return find(c.Chains, func(ch Chain) bool { return ch.Name == name })
+}
+
+// Asset looks an asset of a chain up by symbol.
+func (c *Charter) Asset(chain, symbol string) (Asset, bool) {
+	return find(c.Assets, func(a Asset) bool { return a.Chain == chain && a.Symbol == symbol })
+}
+
+// NativeAsset is a chain's own coin, in which fees are paid.
+func (c *Charter) NativeAsset(chain string) (Asset, bool) {
+	return find(c.Assets, func(a Asset) bool { return a.Chain == chain && a.Contract == "" })
+}
+
+// Parties are the names of all signers.
+func (c *Charter) Parties() party.Set {
+	var ids []party.ID
+	for _, s := range c.Signers {
+		ids = append(ids, s.Name)
+	}
+	set, err := party.NewSet(ids...)
+	if err != nil {
+		return nil // Validate refuses duplicates
+	}
+	return set
+}
+
+// DestinationLabel is the name that the charter's lists give to an address, or "".
+func (c *Charter) DestinationLabel(chain, address string) string {
+	for _, d := range c.Destinations {
+		for _, e := range d.Entries {
+			if e.Chain == chain && e.Address == address {
+				return e.Label
+			}
+		}
+	}
+	return ""
+}

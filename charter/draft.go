@@ -1,0 +1,150 @@
+package charter
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"sort"
+	"strings"
+
+	"coffer/credential"
+	"coffer/party"
+	"coffer/policy"
+)
+
+// Draft is a charter without identities: what somebody writes by hand. The cards
+// bring names, organisations and keys; the draft says which groups people are in.
+type Draft struct {
+	Name          string                 `json:"name"`
+	Organisations []string               `json:"organisations"`
+	People        map[string]DraftPerson `json:"people"`
+	Chains        []Chain                `json:"chains"`
+	Assets        []Asset                `json:"assets"`
+	Destinations  []DestinationList      `json:"destinations,omitempty"`
+	Quorum        party.Quorum           `json:"quorum"`
+	Rules         []policy.Rule          `json:"rules"`
+	Admin         AdminRule              `json:"admin"`
+}
+
+// DraftPerson says which groups a person is in.
+type DraftPerson struct {
+	Groups []string `json:"groups"`
+}
+
+// Assemble makes version 1 of a charter from a draft and cards, with a cluster ID
+// drawn at random. Two cards of one person with two keys are that person's two keys.
+func Assemble(d Draft, cards []string) (*File, error) {
+	c := &Charter{
+		Name: d.Name, Version: 1, Organisations: d.Organisations, Chains: d.Chains, Assets: d.Assets,
+		Destinations: d.Destinations, Quorum: d.Quorum, Rules: d.Rules, Admin: d.Admin,
+	}
+	if _, err := rand.Read(c.Cluster[:]); err != nil {
+		return nil, fmt.Errorf("draw cluster ID: %w", err)
+	}
+	f := &File{Charter: c, Signatures: []Signature{}}
+	people := map[string]*Person{}
+	seen := map[string]bool{}
+	for n, line := range cards {
+		card, err := ParseCard(line)
+		if err != nil {
+			return nil, fmt.Errorf("card %d: %w", n+1, err)
+		}
+		if seen[cardKey(card)] {
+			return nil, fmt.Errorf("card %d: %w: %s %q is there twice", n+1, ErrCard, card.Kind, card.Name)
+		}
+		seen[cardKey(card)] = true
+		f.Cards = append(f.Cards, strings.TrimSpace(line))
+		switch card.Kind {
+		case CardSigner:
+			c.Signers = append(c.Signers, Signer{Name: party.ID(card.Name), Org: card.Org, Peer: card.Peer})
+		case CardCoordinator:
+			c.Coordinators = append(c.Coordinators, Coordinator{Name: card.Name, Org: card.Org, Peer: card.Peer})
+		case CardService:
+			c.Services = append(c.Services, Service{Name: card.Name, Org: card.Org, Key: card.Key})
+		case CardPerson:
+			entry, ok := d.People[card.Name]
+			if !ok {
+				return nil, fmt.Errorf("card %d is of person %q, whom the draft does not list under people", n+1, card.Name)
+			}
+			p := people[card.Name]
+			if p == nil {
+				p = &Person{Name: card.Name, Org: card.Org, Groups: entry.Groups}
+				people[card.Name] = p
+			}
+			if p.Org != card.Org {
+				return nil, fmt.Errorf("card %d: person %q is of %q here and of %q on another card", n+1, card.Name, card.Org, p.Org)
+			}
+			p.Keys = append(p.Keys, card.Key)
+		}
+	}
+	for name := range d.People {
+		p, ok := people[name]
+		if !ok {
+			return nil, fmt.Errorf("the draft lists person %q and there is no card of them: they run coffer enrol", name)
+		}
+		c.People = append(c.People, *p)
+	}
+	sort.Slice(c.Signers, func(i, j int) bool { return c.Signers[i].Name < c.Signers[j].Name })
+	sort.Slice(c.Coordinators, func(i, j int) bool { return c.Coordinators[i].Name < c.Coordinators[j].Name })
+	sort.Slice(c.People, func(i, j int) bool { return c.People[i].Name < c.People[j].Name })
+	sort.Slice(c.Services, func(i, j int) bool { return c.Services[i].Name < c.Services[j].Name })
+	if err := f.VerifyPresent(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// Describe says a charter in lines for people: everything that decides who may what.
+func (c *Charter) Describe() []string {
+	lines := []string{
+		fmt.Sprintf("charter       %s, version %d", c.Name, c.Version),
+		fmt.Sprintf("digest        %s", c.Digest()),
+		fmt.Sprintf("quorum        %s", quorumWords(c.Quorum)),
+	}
+	for _, s := range c.Signers {
+		lines = append(lines, fmt.Sprintf("signer        %s of %s, %s", s.Name, s.Org, s.Peer))
+	}
+	for _, s := range c.Coordinators {
+		lines = append(lines, fmt.Sprintf("coordinator   %s of %s, %s", s.Name, s.Org, s.Peer))
+	}
+	fingerprints := func(keys []credential.Key) string {
+		var out []string
+		for _, k := range keys {
+			out = append(out, k.Fingerprint())
+		}
+		return strings.Join(out, ", ")
+	}
+	for _, p := range c.People {
+		groups := "no group"
+		if len(p.Groups) > 0 {
+			groups = "in " + strings.Join(p.Groups, ", ")
+		}
+		lines = append(lines, fmt.Sprintf("person        %s of %s, %s, %s", p.Name, p.Org, groups, fingerprints(p.Keys)))
+	}
+	for _, s := range c.Services {
+		lines = append(lines, fmt.Sprintf("service       %s of %s, asks and never approves, %s", s.Name, s.Org, s.Key.Fingerprint()))
+	}
+	for _, ch := range c.Chains {
+		lines = append(lines, fmt.Sprintf("chain         %s, %s, chain ID %d", ch.Name, ch.Kind, ch.ChainID))
+	}
+	for _, a := range c.Assets {
+		where := "its own coin"
+		if a.Contract != "" {
+			where = "contract " + a.Contract
+		}
+		lines = append(lines, fmt.Sprintf("asset         %s on %s, %s, %d decimals", a.Symbol, a.Chain, where, a.Decimals))
+	}
+	for _, d := range c.Destinations {
+		for _, e := range d.Entries {
+			lines = append(lines, fmt.Sprintf("destination   %s: %s on %s (%s)", d.Name, e.Address, e.Chain, e.Label))
+		}
+	}
+	for _, r := range c.Rules {
+		raw, err := json.Marshal(r)
+		if err != nil {
+			continue // a struct of strings and integers always marshals
+		}
+		lines = append(lines, "rule          "+string(raw))
+	}
+	return append(lines, fmt.Sprintf("admin rule    %s", policy.Requirement{Group: c.Admin.Group, K: c.Admin.K, Orgs: c.Admin.Orgs}))
+}

@@ -1,0 +1,299 @@
+package charter
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"coffer/canon"
+	"coffer/identity"
+	"coffer/party"
+	"coffer/store"
+)
+
+// maxFile bounds a charter file.
+const maxFile = 4 << 20
+
+// File is a charter on its way between operators: with the signatures so far, and
+// the cards that prove every key.
+type File struct {
+	Charter    *Charter    `json:"charter"`
+	Signatures []Signature `json:"signatures"`
+	Cards      []string    `json:"cards"`
+}
+
+// Signature is one operator's, by the identity of its signer.
+type Signature struct {
+	Signer    party.ID `json:"signer"`
+	Signature []byte   `json:"signature"`
+}
+
+// ParseFile reads JSON strictly: unknown keys, doubled keys and text behind it are
+// refused, because what a reader overlooks an attacker uses.
+func ParseFile(raw []byte) (*File, error) {
+	if len(raw) > maxFile {
+		return nil, fmt.Errorf("charter file has %d bytes, at most %d allowed", len(raw), maxFile)
+	}
+	if err := checkKeys(raw); err != nil {
+		return nil, fmt.Errorf("charter file: %w", err)
+	}
+	f := new(File)
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(f); err != nil {
+		return nil, fmt.Errorf("charter file: %w", err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("charter file: text after the JSON object")
+	}
+	if f.Charter == nil {
+		return nil, errors.New("charter file: the field charter is missing")
+	}
+	if err := f.Charter.Validate(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// checkKeys refuses objects with one key twice: readers differ in which one counts.
+func checkKeys(raw []byte) error {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	type level struct {
+		object bool
+		key    bool // the next token is a key
+		seen   map[string]bool
+	}
+	var stack []level
+	for {
+		token, err := dec.Token()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		top := len(stack) - 1
+		if delim, ok := token.(json.Delim); ok && (delim == '}' || delim == ']') {
+			stack = stack[:top]
+			if top--; top >= 0 && stack[top].object {
+				stack[top].key = true
+			}
+			continue
+		}
+		if top >= 0 && stack[top].object && stack[top].key {
+			// encoding/json matches keys without regard to case.
+			name := strings.ToLower(token.(string))
+			if stack[top].seen[name] {
+				return fmt.Errorf("key %q stands twice in one object", name)
+			}
+			stack[top].seen[name] = true
+			stack[top].key = false
+			continue
+		}
+		if delim, ok := token.(json.Delim); ok {
+			if len(stack) > 32 {
+				return errors.New("nested too deeply")
+			}
+			stack = append(stack, level{object: delim == '{', key: delim == '{', seen: map[string]bool{}})
+			continue
+		}
+		if top >= 0 && stack[top].object {
+			stack[top].key = true
+		}
+	}
+}
+
+// ReadFile reads and validates a charter file. It verifies no signature.
+func ReadFile(path string) (*File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read charter: %w", err)
+	}
+	defer f.Close()
+	raw, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("read charter: %w", err)
+	}
+	file, err := ParseFile(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return file, nil
+}
+
+// WriteFile replaces path in one step.
+func WriteFile(path string, f *File) error {
+	raw, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		return err
+	}
+	return store.WriteFile(path, append(raw, '\n'), 0o644)
+}
+
+// Sign adds the signature of the signer whose identity key is, or replaces it.
+func (f *File) Sign(key *identity.Key) error {
+	s, ok := f.Charter.SignerByPeer(key.ID())
+	if !ok {
+		return fmt.Errorf("charter %q lists no signer with identity %s", f.Charter.Name, key.ID())
+	}
+	sig := Signature{Signer: s.Name, Signature: key.Sign(f.Charter.Encode())}
+	for i := range f.Signatures {
+		if f.Signatures[i].Signer == s.Name {
+			f.Signatures[i] = sig
+			return nil
+		}
+	}
+	f.Signatures = append(f.Signatures, sig)
+	return nil
+}
+
+// VerifyPresent verifies every signature and card that the file has, and that every
+// key of the charter is proved by a card.
+func (f *File) VerifyPresent() error {
+	if err := f.Charter.Validate(); err != nil {
+		return err
+	}
+	if err := f.verifyCards(); err != nil {
+		return err
+	}
+	raw := f.Charter.Encode()
+	seen := map[party.ID]bool{}
+	for _, s := range f.Signatures {
+		signer, ok := f.Charter.Signer(s.Signer)
+		if !ok {
+			return fmt.Errorf("%w: %q signed and is no signer of the charter", ErrSignature, s.Signer)
+		}
+		if seen[s.Signer] {
+			return fmt.Errorf("%w: signer %q signed twice", ErrSignature, s.Signer)
+		}
+		seen[s.Signer] = true
+		if err := signer.Peer.Verify(raw, s.Signature); err != nil {
+			return fmt.Errorf("%w: that of signer %q does not fit this text: the charter was changed after it was signed, or the signature is not its own", ErrSignature, s.Signer)
+		}
+	}
+	return nil
+}
+
+// Verify is VerifyPresent, and that every operator has signed.
+func (f *File) Verify() error {
+	if err := f.VerifyPresent(); err != nil {
+		return err
+	}
+	var missing []string
+	for _, s := range f.Charter.Signers {
+		if _, ok := find(f.Signatures, func(x Signature) bool { return x.Signer == s.Name }); !ok {
+			missing = append(missing, string(s.Name))
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("%w: the operators of %s have not signed; they run coffer-signer join with this file", ErrSignature, strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// verifyCards matches every key of the charter with a card of the same name and
+// organisation, and refuses cards of others: they would bring foreign addresses.
+func (f *File) verifyCards() error {
+	c := f.Charter
+	proved := map[string]bool{}
+	if len(f.Cards) > 4096 {
+		return fmt.Errorf("%w: %d cards, at most 4096 allowed", ErrCard, len(f.Cards))
+	}
+	for _, line := range f.Cards {
+		card, err := ParseCard(line)
+		if err != nil {
+			return err
+		}
+		listed := false
+		switch card.Kind {
+		case CardSigner:
+			s, ok := c.Signer(party.ID(card.Name))
+			listed = ok && s.Peer == card.Peer && s.Org == card.Org
+		case CardCoordinator:
+			s, ok := c.Coordinator(card.Name)
+			listed = ok && s.Peer == card.Peer && s.Org == card.Org
+		case CardPerson:
+			p, ok := c.Person(card.Name)
+			for _, k := range p.Keys {
+				listed = listed || ok && k == card.Key && p.Org == card.Org
+			}
+		case CardService:
+			s, ok := c.Service(card.Name)
+			listed = ok && s.Key == card.Key && s.Org == card.Org
+		}
+		if !listed {
+			return fmt.Errorf("%w: the card of %s %q is not what the charter lists", ErrCard, card.Kind, card.Name)
+		}
+		proved[cardKey(card)] = true
+	}
+	need := func(c Card) error {
+		if !proved[cardKey(c)] {
+			return fmt.Errorf("%w: %s %q has a key without a card: nobody has proved to hold it", ErrCard, c.Kind, c.Name)
+		}
+		return nil
+	}
+	var errs []error
+	for _, s := range c.Signers {
+		errs = append(errs, need(Card{Kind: CardSigner, Name: string(s.Name), Peer: s.Peer}))
+	}
+	for _, s := range c.Coordinators {
+		errs = append(errs, need(Card{Kind: CardCoordinator, Name: s.Name, Peer: s.Peer}))
+	}
+	for _, p := range c.People {
+		for _, k := range p.Keys {
+			errs = append(errs, need(Card{Kind: CardPerson, Name: p.Name, Key: k}))
+		}
+	}
+	for _, s := range c.Services {
+		errs = append(errs, need(Card{Kind: CardService, Name: s.Name, Key: s.Key}))
+	}
+	return errors.Join(errs...)
+}
+
+func cardKey(c Card) string {
+	return c.Kind + " " + c.Name + " " + string(c.Peer) + c.Key.Kind + " " + c.Key.Public
+}
+
+// Address is where a signer is reached: of its cards, the record with the highest sequence.
+func (f *File) Address(id party.ID) (AddressRecord, bool) {
+	return f.address(CardSigner, string(id))
+}
+
+// CoordinatorAddress is where people reach a coordinator.
+func (f *File) CoordinatorAddress(name string) (string, bool) {
+	a, ok := f.address(CardCoordinator, name)
+	return a.GRPC, ok
+}
+
+func (f *File) address(kind, name string) (best AddressRecord, ok bool) {
+	for _, line := range f.Cards {
+		card, err := ParseCard(line)
+		if err != nil || card.Kind != kind || card.Name != name {
+			continue
+		}
+		if !ok || card.Address.Sequence > best.Sequence {
+			best, ok = card.Address, true
+		}
+	}
+	return best, ok
+}
+
+// Open reads the file of a pinned charter, complete with every signature.
+func Open(path string, pin canon.Digest) (*Charter, *File, error) {
+	f, err := ReadFile(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if got := f.Charter.Digest(); got != pin {
+		return nil, nil, fmt.Errorf("%s: %w: it has digest %s, pinned is %s; the file was changed or replaced", path, ErrPin, got, pin)
+	}
+	if err := f.Verify(); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return f.Charter, f, nil
+}
