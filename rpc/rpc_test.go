@@ -1,0 +1,261 @@
+package rpc_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"coffer/identity"
+	pb "coffer/proto/coffer/v1"
+	"coffer/rpc"
+)
+
+func key(t *testing.T) *identity.Key {
+	t.Helper()
+	k, err := identity.Generate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+var all = map[string]bool{
+	pb.Operator_Status_FullMethodName: true, pb.Operator_Unseal_FullMethodName: true, pb.Operator_Seal_FullMethodName: false,
+}
+
+type operator struct {
+	pb.UnimplementedOperatorServer
+	caller identity.ID
+}
+
+func (o *operator) Status(ctx context.Context, _ *pb.StatusRequest) (*pb.StatusResponse, error) {
+	id, err := rpc.PeerID(ctx)
+	if err == nil {
+		o.caller = id
+	}
+	return &pb.StatusResponse{Signer: "a"}, nil
+}
+
+func (o *operator) Unseal(context.Context, *pb.UnsealRequest) (*pb.UnsealResponse, error) {
+	return &pb.UnsealResponse{}, nil
+}
+
+func serve(t *testing.T, s *rpc.Server, l net.Listener) *operator {
+	t.Helper()
+	o := &operator{}
+	pb.RegisterOperatorServer(s, o)
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	t.Cleanup(func() {
+		s.Stop()
+		if err := <-done; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+	})
+	return o
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func ask(t *testing.T, conn *grpc.ClientConn, err error) error {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	_, err = pb.NewOperatorClient(conn).Status(ctx, &pb.StatusRequest{})
+	return err
+}
+
+func TestMutualTLS(t *testing.T) {
+	server, client, stranger := key(t), key(t), key(t)
+	s, err := rpc.NewServer(server, func(id identity.ID) error {
+		if id != client.ID() {
+			return identity.ErrUnknownPeer
+		}
+		return nil
+	}, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := listen(t)
+	o := serve(t, s, l)
+	addr := l.Addr().String()
+	dialTLS := func(cfg *tls.Config) (*grpc.ClientConn, error) {
+		return grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(credentials.NewTLS(cfg)))
+	}
+
+	conn, err := rpc.Dial(client, server.ID(), addr)
+	if err := ask(t, conn, err); err != nil {
+		t.Fatalf("the right client: %v", err)
+	}
+	if o.caller != client.ID() {
+		t.Fatalf("caller is %q", o.caller)
+	}
+	conn, err = rpc.Dial(stranger, server.ID(), addr)
+	if ask(t, conn, err) == nil {
+		t.Error("a stranger was served")
+	}
+	conn, err = rpc.DialAnonymous(server.ID(), addr)
+	if ask(t, conn, err) == nil {
+		t.Error("a client without a certificate was served")
+	}
+	conn, err = rpc.Dial(client, stranger.ID(), addr)
+	if ask(t, conn, err) == nil {
+		t.Error("a server with another key was believed")
+	}
+	conn, err = grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if ask(t, conn, err) == nil {
+		t.Error("plaintext was served")
+	}
+	old, err := client.ClientTLS(server.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	old.MinVersion, old.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
+	conn, err = dialTLS(old)
+	if ask(t, conn, err) == nil {
+		t.Error("TLS 1.2 was served")
+	}
+}
+
+func TestPublicServer(t *testing.T) {
+	server, stranger := key(t), key(t)
+	s, err := rpc.NewPublicServer(server, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := listen(t)
+	serve(t, s, l)
+	conn, err := rpc.DialAnonymous(server.ID(), l.Addr().String())
+	if err := ask(t, conn, err); err != nil {
+		t.Fatal(err)
+	}
+	conn, err = rpc.DialAnonymous(stranger.ID(), l.Addr().String())
+	if ask(t, conn, err) == nil {
+		t.Error("a server with another key was believed")
+	}
+	if _, err := rpc.NewServer(server, nil, all); err == nil {
+		t.Error("a mutual server without admit was made")
+	}
+}
+
+// Who may call what is one table: a method that it denies is not called, and a table
+// that does not fit the service does not start.
+func TestMethodTable(t *testing.T) {
+	server := key(t)
+	s, err := rpc.NewPublicServer(server, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := listen(t)
+	serve(t, s, l)
+	conn, err := rpc.DialAnonymous(server.ID(), l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, err = pb.NewOperatorClient(conn).Seal(t.Context(), &pb.SealRequest{})
+	if status.Code(err) != codes.PermissionDenied {
+		t.Errorf("a denied method: %v", err)
+	}
+
+	for name, methods := range map[string]map[string]bool{
+		"served and not in the table": {pb.Operator_Status_FullMethodName: true, pb.Operator_Unseal_FullMethodName: true},
+		"in the table and not served": {pb.Operator_Status_FullMethodName: true, pb.Operator_Unseal_FullMethodName: true, pb.Operator_Seal_FullMethodName: true, "/x/Y": true},
+	} {
+		s, err := rpc.NewPublicServer(server, methods)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pb.RegisterOperatorServer(s, &operator{})
+		if err := s.Serve(listen(t)); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestMessageTooLarge(t *testing.T) {
+	server := key(t)
+	s, err := rpc.NewPublicServer(server, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := listen(t)
+	serve(t, s, l)
+	conn, err := grpc.NewClient("passthrough:///"+l.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(identity.AnonymousTLS(server.ID()))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, err = pb.NewOperatorClient(conn).Unseal(t.Context(), &pb.UnsealRequest{Passphrase: make([]byte, 2<<20)})
+	if status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("2 MiB: %v", err)
+	}
+}
+
+func TestUnixSocket(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "d")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "s.sock")
+	if _, _, err := rpc.NewUnixServer(path, all); err == nil || !strings.Contains(err.Error(), "chmod 700") {
+		t.Fatalf("a directory that others can enter: %v", err)
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	// What a killed process leaves behind: a socket on which nobody answers.
+	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	left.SetUnlinkOnClose(false)
+	if err := left.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rpc.DialUnix(path); err == nil {
+		t.Fatal("a dead socket was dialled")
+	}
+	s, l, err := rpc.NewUnixServer(path, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, s, l)
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("mode %v %v", info.Mode(), err)
+	}
+	conn, err := rpc.DialUnix(path)
+	if err := ask(t, conn, err); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := rpc.NewUnixServer(path, all); err == nil || !strings.Contains(err.Error(), "another process") {
+		t.Fatalf("a socket in use was taken over: %v", err)
+	}
+	if _, err := rpc.DialUnix(filepath.Join(dir, "none")); !errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("no socket: %v", err)
+	}
+}
