@@ -33,8 +33,8 @@ func (a *Authorized) Charter() canon.Digest { return a.charter }
 // Session is the one session that this permission releases.
 func (a *Authorized) Session() canon.Digest { return a.session }
 
-// Transaction identifies what is signed: the canonical digest of the unsigned
-// transaction's bytes, or of the challenge message.
+// Transaction identifies what is signed, in Bindings, verdicts and the journal. It
+// is the signing digest: this signer computed it, so it cannot name other bytes.
 func (a *Authorized) Transaction() canon.Digest { return a.transaction }
 
 // SigningDigest is what the signature is made over: this signer's own digest of
