@@ -155,6 +155,54 @@ func TestDifferentBindingsNeverRelease(t *testing.T) {
 	}
 }
 
+// Signed messages that no honest signer sends name their sender, whatever they say.
+func TestMalformedNamesItsSender(t *testing.T) {
+	other := canon.Sum([]byte("other"))
+	for name, tt := range map[string]struct {
+		kind string
+		make func(g *group) []byte
+	}{
+		"nonce of another run": {signing.KindNonce, func(*group) []byte { return signing.Nonce{Run: other, Value: other}.Encode() }},
+		"nonce that is none":   {signing.KindNonce, func(*group) []byte { return []byte("junk") }},
+		"abort of another run": {signing.KindAbort, func(*group) []byte { return signing.Abort{Run: other, Code: "X"}.Encode() }},
+		"binding that is none": {signing.KindBinding, func(*group) []byte { return nil }},
+		"binding of another session": {signing.KindBinding, func(g *group) []byte {
+			a := g.permit("alice", "pay")
+			return signing.Binding{Session: other, Intent: a.Intent(), Charter: a.Charter(), Transaction: a.Transaction()}.Encode()
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGroup(t, party.Quorum{Need: 2, Of: 3}, "alice", "bob")
+			g.bend = func(from party.ID, o envelope.Outbound) []envelope.Outbound {
+				if e, err := envelope.Parse(o.Raw); err == nil && from == "bob" && e.Kind == tt.kind {
+					o.Raw = forge(g.keys["bob"], o.Raw, tt.make(g))
+				}
+				return []envelope.Outbound{o}
+			}
+			g.start().flow()
+			switch tt.kind {
+			case signing.KindBinding:
+				for _, p := range g.signers {
+					if err := g.release(p, "pay"); err != nil {
+						t.Fatal(err)
+					}
+				}
+			case signing.KindAbort:
+				g.m["bob"].s.Abort("TIMEOUT", "")
+				g.drive("bob")
+			}
+			g.flow()
+			f := g.m["alice"].fault
+			if f == nil || f.Code != signing.CodeMalformed || !slices.Equal(f.Culprits, []party.ID{"bob"}) {
+				t.Errorf("fault %v, want %s by bob", f, signing.CodeMalformed)
+			}
+			if len(g.m["alice"].released) != 0 {
+				t.Error("alice released")
+			}
+		})
+	}
+}
+
 func unstarted(t *testing.T, seed uint64) *group {
 	switch seed % 4 {
 	case 0:
