@@ -1,0 +1,29 @@
+package audit
+
+import "coffer/identity"
+
+// Folder and File let tests replace the disk.
+type (
+	Folder = folder
+	File   = file
+)
+
+// OpenIn and VerifyIn are Open and Verify on another disk.
+func OpenIn(dir Folder, key *identity.Key, origin string) (*Log, error) {
+	return open(dir, key, origin)
+}
+
+// VerifyIn verifies on another disk.
+func VerifyIn(dir Folder) (*Report, error) { return verify(dir, nil) }
+
+// EncodeForTest is an event's canonical encoding.
+func EncodeForTest(index int64, e Event) []byte { return e.encode(index) }
+
+// Disk is the folder that Open uses.
+func Disk(dir string) Folder { return diskFolder(dir) }
+
+// ParseCheckpointForTest and FormatCheckpointForTest are the codec of a checkpoint's text.
+var (
+	ParseCheckpointForTest  = parseCheckpoint
+	FormatCheckpointForTest = formatCheckpoint
+)
