@@ -1,0 +1,239 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"coffer/canon"
+	"coffer/charter"
+	"coffer/coordinator"
+	"coffer/internal/cli"
+	pb "coffer/proto/coffer/v1"
+	"coffer/rpc"
+)
+
+func main() { cli.Main(command()) }
+
+func command() *cobra.Command {
+	var dir string
+	root := &cobra.Command{
+		Use:     "coffer-coordinator",
+		Short:   "Run the flow of intents: collect, preview, ask the signers, combine, broadcast",
+		Version: cli.Version(),
+	}
+	root.PersistentFlags().StringVar(&dir, "dir", "", "the coordinator's data directory (required)")
+	root.AddCommand(initCommand(&dir), cardCommand(&dir), joinCommand(&dir), runCommand(&dir), statusCommand(&dir), validateCommand(&dir))
+	return root
+}
+
+func need(dir string) (coordinator.Dir, error) {
+	if dir == "" {
+		return "", cli.Usagef("--dir is missing: name the coordinator's data directory")
+	}
+	return coordinator.Dir(dir), nil
+}
+
+func initCommand(dir *string) *cobra.Command {
+	var s coordinator.Settings
+	cmd := &cobra.Command{
+		Use:   "init",
+		Short: "Make a new coordinator and print its card",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d, err := need(*dir)
+			if err != nil {
+				return err
+			}
+			if err := s.Validate(); err != nil {
+				return &cli.ExitError{Code: cli.Usage, Err: err}
+			}
+			card, err := coordinator.Init(d, s)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), card)
+			fmt.Fprintf(cmd.ErrOrStderr(), "coordinator %s is made in %s; send the line above to whoever writes the charter\n", s.Name, *dir)
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&s.Name, "name", "", "name of this coordinator in the charter (required)")
+	f.StringVar(&s.Organisation, "org", "", "organisation that runs it (required)")
+	f.StringVar(&s.Listen, "listen", "127.0.0.1:7400", "host:port of the API for people; reading needs no credential, keep it private")
+	f.StringVar(&s.Announce, "announce", "", "host:port that people dial, if not the listen address")
+	f.StringToStringVar(&s.Chains, "chain", nil, "NAME=URL of a chain's JSON-RPC endpoint")
+	return cmd
+}
+
+func cardCommand(dir *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "card",
+		Short: "Print this coordinator's card again",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d, err := need(*dir)
+			if err != nil {
+				return err
+			}
+			card, err := coordinator.Card(d)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), card)
+			return nil
+		},
+	}
+}
+
+func joinCommand(dir *string) *cobra.Command {
+	var digest string
+	cmd := &cobra.Command{
+		Use:   "join FILE",
+		Short: "Install the charter that every operator has signed",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			d, err := need(*dir)
+			if err != nil {
+				return err
+			}
+			file, err := charter.ReadFile(args[0])
+			if err != nil {
+				return err
+			}
+			if digest == "" {
+				got := file.Charter.Digest().String()
+				if err := cli.Confirm("type the digest that you heard by another channel:", got); err != nil {
+					return err
+				}
+				digest = got
+			}
+			pin, err := canon.ParseDigest(digest)
+			if err != nil {
+				return cli.Usagef("--digest: %w", err)
+			}
+			if err := coordinator.Join(d, file, pin); err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.ErrOrStderr(), "charter installed")
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&digest, "digest", "", "the digest that you heard by another channel; asked for if absent")
+	return cmd
+}
+
+func validateCommand(dir *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "validate",
+		Short: "Check settings and charter without starting anything",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d, err := need(*dir)
+			if err != nil {
+				return err
+			}
+			c, err := coordinator.New(coordinator.Config{Dir: d, Logger: cli.Logger(cmd.ErrOrStderr())})
+			if err != nil {
+				return err
+			}
+			if err := c.Close(); err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.ErrOrStderr(), "settings, store and charter are valid")
+			return nil
+		},
+	}
+}
+
+func runCommand(dir *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "run",
+		Short: "Run the coordinator",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d, err := need(*dir)
+			if err != nil {
+				return err
+			}
+			c, err := coordinator.New(coordinator.Config{
+				Dir: d, Logger: cli.Logger(cmd.ErrOrStderr()),
+				Ready: func(address string) { fmt.Fprintf(cmd.OutOrStdout(), "ready %s\n", address) },
+			})
+			if err != nil {
+				return err
+			}
+			return errors.Join(c.Run(cmd.Context()), c.Close())
+		},
+	}
+}
+
+func statusCommand(dir *string) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show how the running coordinator sees the signers",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d, err := need(*dir)
+			if err != nil {
+				return err
+			}
+			id, address, err := coordinator.Endpoint(d)
+			if err != nil {
+				return err
+			}
+			conn, err := rpc.DialAnonymous(id, address)
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
+			defer cancel()
+			reply, err := pb.NewCoordinatorClient(conn).Cluster(ctx, &pb.ClusterRequest{})
+			if err != nil {
+				return err
+			}
+			type row struct {
+				Signer    string   `json:"signer"`
+				Reachable bool     `json:"reachable"`
+				Error     string   `json:"error,omitempty"`
+				Sealed    bool     `json:"sealed"`
+				Primes    uint32   `json:"pre_parameters"`
+				Wallets   int      `json:"wallets"`
+				Peers     []string `json:"connected_to"`
+				Version   string   `json:"version"`
+			}
+			rows := []row{}
+			for _, s := range reply.Signers {
+				r := row{Signer: s.Name, Reachable: s.Reachable, Error: s.Error, Sealed: s.Status.GetSealed(), Primes: s.Status.GetPreParameters(), Wallets: len(s.Status.GetWallets()), Version: s.Status.GetVersion()}
+				for _, p := range s.Status.GetPeers() {
+					if p.Connected {
+						r.Peers = append(r.Peers, p.Signer)
+					}
+				}
+				rows = append(rows, r)
+			}
+			if asJSON {
+				return cli.JSON(cmd, map[string]any{"signers": rows})
+			}
+			for _, r := range rows {
+				state := "ready"
+				switch {
+				case !r.Reachable:
+					state = "AWAY: " + r.Error
+				case r.Sealed:
+					state = "SEALED"
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%-12s %s; %d wallets; primes %d; connected to %s\n", r.Signer, state, r.Wallets, r.Primes, strings.Join(r.Peers, ", "))
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"coffer/approval"
+	"coffer/internal/cli"
+	pb "coffer/proto/coffer/v1"
+)
+
+// statementLifetime is for how long an approval counts.
+const statementLifetime = 24 * time.Hour
+
+func approveCommand(o *options) *cobra.Command {
+	return stateCommand(o, approval.Approve, "approve INTENT", "Show an intent in full, with each signer's own signed verdict, and approve it")
+}
+
+func rejectCommand(o *options) *cobra.Command {
+	return stateCommand(o, approval.Reject, "reject INTENT", "Reject an intent, which ends it")
+}
+
+func withdrawCommand(o *options) *cobra.Command {
+	return stateCommand(o, approval.Withdraw, "withdraw INTENT", "Take your own approval back")
+}
+
+func stateCommand(o *options, kind approval.Kind, use, short string) *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use: use, Short: short,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return o.with(cmd, func(ctx context.Context, c *client) error {
+				s, err := c.get(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				if over(s.view.Stage) {
+					return fmt.Errorf("intent %s has ended: %s", s.id.Short(), s.view.Detail)
+				}
+				key, err := o.signer()
+				if err != nil {
+					return err
+				}
+				if _, ok := c.charter.Person(o.as); !ok {
+					return cli.Refusedf("the charter lists no person %q", o.as)
+				}
+				// What is shown is decoded here, from the bytes whose digest is signed below.
+				c.describe(cmd.ErrOrStderr(), s)
+				if !yes {
+					if err := cli.Confirm(fmt.Sprintf("to %s this, type %s:", kind, s.id.String()[:6]), s.id.String()[:6]); err != nil {
+						return err
+					}
+				}
+				now := time.Now()
+				expires := now.Add(statementLifetime).Unix()
+				st := &approval.Statement{
+					Cluster: c.charter.Cluster, Kind: kind, Subject: s.id, Person: o.as,
+					Issued: now.Unix(), Expires: min(expires, s.intent.Expires),
+				}
+				if _, err := rand.Read(st.Nonce[:]); err != nil {
+					return err
+				}
+				signed, err := approval.Sign(st, key)
+				if err != nil {
+					return err
+				}
+				if refused := approval.Tally(c.charter, s.intent, s.id, []approval.Signed{signed}, now.Unix()).Refused; len(refused) > 0 {
+					return cli.Refusedf("%s", refused[0].Text)
+				}
+				ask, cancel := brief(ctx)
+				defer cancel()
+				reply, err := c.api.State(ask, &pb.StateRequest{Statement: &pb.SignedMessage{Raw: signed.Raw, Signature: signed.Signature}})
+				if err != nil {
+					return err
+				}
+				after, err := c.open(reply.Intent)
+				if err != nil {
+					return err
+				}
+				if after.id != s.id {
+					return errors.New("the coordinator answered with another intent: do not trust it")
+				}
+				if o.json {
+					return cli.JSON(cmd, c.report(after))
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", kind, s.id)
+				for _, m := range after.view.Missing {
+					fmt.Fprintln(cmd.ErrOrStderr(), "still missing: "+m)
+				}
+				return nil
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask; for scripts that have shown the intent to a person")
+	return cmd
+}

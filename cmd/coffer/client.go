@@ -1,0 +1,299 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+
+	"coffer/canon"
+	"coffer/chain/evm"
+	"coffer/charter"
+	"coffer/credential"
+	"coffer/intent"
+	"coffer/internal/cli"
+	pb "coffer/proto/coffer/v1"
+	"coffer/rpc"
+	"coffer/store"
+	"coffer/wallet"
+)
+
+// options are the flags that every command has.
+type options struct {
+	home, as, key, addr string
+	json                bool
+}
+
+func (o *options) flags(root *cobra.Command) {
+	f := root.PersistentFlags()
+	home := os.Getenv("COFFER_HOME")
+	if home == "" {
+		if dir, err := os.UserHomeDir(); err == nil {
+			home = filepath.Join(dir, ".coffer")
+		}
+	}
+	f.StringVar(&o.home, "home", home, "folder with the pinned charter (COFFER_HOME)")
+	f.StringVar(&o.as, "as", os.Getenv("COFFER_AS"), "your name in the charter (COFFER_AS)")
+	f.StringVar(&o.key, "key", os.Getenv("COFFER_KEY"), "your SSH key: a private key file, or a .pub file for ssh-agent (COFFER_KEY)")
+	f.StringVar(&o.addr, "addr", os.Getenv("COFFER_ADDR"), "host:port of the coordinator, if not the charter's (COFFER_ADDR)")
+	f.BoolVar(&o.json, "json", false, "print one JSON object to stdout")
+}
+
+func (o *options) charterFile() string { return filepath.Join(o.home, "charter.json") }
+func (o *options) pinFile() string     { return filepath.Join(o.home, "charter.pin") }
+
+// charter opens the charter that this user pinned, with every operator's signature.
+func (o *options) charter() (*charter.Charter, *charter.File, error) {
+	raw, err := os.ReadFile(o.pinFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("no charter is pinned in %s: run coffer join FILE first", o.home)
+	} else if err != nil {
+		return nil, nil, err
+	}
+	pin, err := canon.ParseDigest(strings.TrimSpace(string(raw)))
+	if err != nil {
+		return nil, nil, fmt.Errorf("pin %s: %w", o.pinFile(), err)
+	}
+	c, file, err := charter.Open(o.charterFile(), pin)
+	if err != nil {
+		return nil, nil, fmt.Errorf("charter %s: %w", o.charterFile(), err)
+	}
+	return c, file, nil
+}
+
+// signer opens the user's key.
+func (o *options) signer() (credential.Signer, error) {
+	if o.as == "" {
+		return nil, cli.Usagef("--as is missing: your name in the charter")
+	}
+	if o.key == "" {
+		return nil, cli.Usagef("--key is missing: your SSH key, a private key file or a .pub file for ssh-agent")
+	}
+	return credential.Open(o.key, func(prompt string) ([]byte, error) { return cli.Prompt(prompt, false) })
+}
+
+// client is a connection to a coordinator, and the charter that it is judged by.
+type client struct {
+	charter *charter.Charter
+	conn    *grpc.ClientConn
+	api     pb.CoordinatorClient
+}
+
+func (o *options) dial() (*client, error) {
+	c, file, err := o.charter()
+	if err != nil {
+		return nil, err
+	}
+	if len(c.Coordinators) == 0 {
+		return nil, errors.New("the charter lists no coordinator")
+	}
+	// With several coordinators, --addr says which one is meant; each has its own key.
+	one := c.Coordinators[0]
+	addr, ok := file.CoordinatorAddress(one.Name)
+	if o.addr != "" {
+		for _, other := range c.Coordinators {
+			if a, ok := file.CoordinatorAddress(other.Name); ok && a == o.addr {
+				one = other
+			}
+		}
+		addr, ok = o.addr, true
+	}
+	if !ok {
+		return nil, cli.Usagef("the charter file has no address of coordinator %q: give --addr", one.Name)
+	}
+	conn, err := rpc.DialAnonymous(one.Peer, addr)
+	if err != nil {
+		return nil, fmt.Errorf("coordinator %q at %s: %w", one.Name, addr, err)
+	}
+	return &client{charter: c, conn: conn, api: pb.NewCoordinatorClient(conn)}, nil
+}
+
+// with runs f against the coordinator, with a deadline for single answers.
+func (o *options) with(cmd *cobra.Command, f func(ctx context.Context, c *client) error) error {
+	c, err := o.dial()
+	if err != nil {
+		return err
+	}
+	defer c.conn.Close()
+	return f(cmd.Context(), c)
+}
+
+func brief(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, 15*time.Second)
+}
+
+// wallets answers the wallet records that verify under the pinned charter; a
+// record that does not is an error, never a shorter list.
+func (c *client) wallets(ctx context.Context) (map[string]*wallet.Record, error) {
+	ctx, cancel := brief(ctx)
+	defer cancel()
+	reply, err := c.api.Wallets(ctx, &pb.WalletsRequest{})
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]*wallet.Record{}
+	for _, record := range reply.Wallets {
+		r, err := c.openWallet(record)
+		if err != nil {
+			return nil, err
+		}
+		out[r.Name] = r
+	}
+	return out, nil
+}
+
+func (c *client) openWallet(record *pb.SignedRecord) (*wallet.Record, error) {
+	signed, err := wallet.FromProto(record)
+	if err != nil {
+		return nil, fmt.Errorf("the coordinator shows a wallet record that cannot be read: %w", err)
+	}
+	r, err := signed.Open(c.charter)
+	if err != nil {
+		return nil, fmt.Errorf("the coordinator shows a wallet record that does not verify, do not use its address: %w", err)
+	}
+	return r, nil
+}
+
+func (c *client) wallet(ctx context.Context, name string) (*wallet.Record, evm.Address, error) {
+	all, err := c.wallets(ctx)
+	if err != nil {
+		return nil, evm.Address{}, err
+	}
+	r, ok := all[name]
+	if !ok {
+		var names []string
+		for n := range all {
+			names = append(names, n)
+		}
+		return nil, evm.Address{}, fmt.Errorf("there is no wallet %q (there are: %s)", name, strings.Join(names, ", "))
+	}
+	account, err := evm.AddressOf(r.PublicKey)
+	return r, account, err
+}
+
+// shown is an intent whose bytes this program verified and decoded itself.
+type shown struct {
+	id     canon.Digest
+	intent *intent.Intent
+	who    intent.Initiator
+	lines  []intent.Line
+	view   *pb.IntentView
+}
+
+// open verifies an intent that the coordinator shows: the initiator's signature
+// under the pinned charter, and that the bytes are the ones with this ID.
+func (c *client) open(view *pb.IntentView) (*shown, error) {
+	if view.GetIntent() == nil {
+		return nil, errors.New("the coordinator answered without an intent")
+	}
+	signed := intent.Signed{Raw: view.Intent.Raw, Signature: view.Intent.Signature}
+	i, who, err := signed.Open(c.charter)
+	if err != nil {
+		return nil, fmt.Errorf("the coordinator shows an intent that does not verify, do not approve it: %w", err)
+	}
+	if id := i.Digest(); id.String() != view.Id {
+		return nil, fmt.Errorf("the coordinator shows intent %s under the ID %s: do not trust it", id.Short(), view.Id)
+	}
+	return &shown{id: i.Digest(), intent: i, who: who, lines: intent.Describe(i, c.charter), view: view}, nil
+}
+
+func (c *client) get(ctx context.Context, id string) (*shown, error) {
+	ctx, cancel := brief(ctx)
+	defer cancel()
+	view, err := c.api.Get(ctx, &pb.GetRequest{Id: id})
+	if err != nil {
+		return nil, err
+	}
+	s, err := c.open(view)
+	if err != nil {
+		return nil, err
+	}
+	if !strings.HasPrefix(s.id.String(), strings.ToLower(id)) {
+		return nil, fmt.Errorf("the coordinator answered intent %s when asked for %s", s.id.Short(), id)
+	}
+	return s, nil
+}
+
+func joinCommand(o *options) *cobra.Command {
+	var digest string
+	cmd := &cobra.Command{
+		Use:   "join FILE",
+		Short: "Pin the charter that every operator has signed, by a digest heard by another channel",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			file, err := charter.ReadFile(args[0])
+			if err != nil {
+				return err
+			}
+			if err := file.Verify(); err != nil {
+				return err
+			}
+			got := file.Charter.Digest()
+			for _, line := range file.Charter.Describe() {
+				fmt.Fprintln(cmd.ErrOrStderr(), line)
+			}
+			if digest == "" {
+				if err := cli.Confirm("type the digest that you heard by another channel:", got.String()); err != nil {
+					return err
+				}
+			} else if digest != got.String() {
+				return cli.Refusedf("the file's charter has digest %s, you gave %s: it is not the charter that you were told of", got, digest)
+			}
+			if err := os.MkdirAll(o.home, 0o700); err != nil {
+				return err
+			}
+			if old, err := os.ReadFile(o.pinFile()); err == nil && strings.TrimSpace(string(old)) != got.String() {
+				return cli.Refusedf("%s pins another charter, %s, and is never changed by join", o.home, strings.TrimSpace(string(old)))
+			}
+			if err := charter.WriteFile(o.charterFile(), file); err != nil {
+				return err
+			}
+			if err := store.WriteFile(o.pinFile(), []byte(got.String()+"\n"), 0o600); err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.ErrOrStderr(), "charter pinned")
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&digest, "digest", "", "the digest that you heard by another channel; asked for if absent")
+	return cmd
+}
+
+func enrolCommand(o *options) *cobra.Command {
+	var org string
+	var service bool
+	cmd := &cobra.Command{
+		Use:   "enrol",
+		Short: "Print your card, one line that proves that you hold your key, for whoever writes the charter",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if org == "" {
+				return cli.Usagef("--org is missing: your organisation in the charter")
+			}
+			key, err := o.signer()
+			if err != nil {
+				return err
+			}
+			make := charter.NewPersonCard
+			if service {
+				make = charter.NewServiceCard
+			}
+			card, err := make(key, o.as, org)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), card)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&org, "org", "", "your organisation in the charter (required)")
+	cmd.Flags().BoolVar(&service, "service", false, "the card is of a machine, which asks for payments and never approves")
+	return cmd
+}

@@ -1,0 +1,343 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"coffer/chain/evm"
+	"coffer/charter"
+	"coffer/credential"
+	"coffer/intent"
+	"coffer/internal/cli"
+	"coffer/policy"
+	pb "coffer/proto/coffer/v1"
+)
+
+// lifetime is how long an intent is good for unless --expires says otherwise.
+const lifetime = 24 * time.Hour
+
+// waiting are the flags of commands that submit an intent.
+type waiting struct {
+	wait    bool
+	timeout time.Duration
+	anyway  bool
+	expires time.Duration
+	ref     string
+}
+
+func (w *waiting) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&w.ref, "ref", "", "your reference, unique among your requests: the same one pays once (required)")
+	f.BoolVar(&w.wait, "wait", false, "wait until it has ended, showing progress")
+	f.DurationVar(&w.timeout, "timeout", 0, "with --wait: give up waiting after this long (exit code 4); the request goes on")
+	f.BoolVar(&w.anyway, "anyway", false, "send it to the signers although the coordinator's preview of the rules denies it")
+	f.DurationVar(&w.expires, "expires", lifetime, "for how long the request is good")
+}
+
+func payCommand(o *options) *cobra.Command {
+	var w waiting
+	var from, chain, feeCap string
+	cmd := &cobra.Command{
+		Use:   "pay AMOUNT ASSET TO --from WALLET --ref REFERENCE",
+		Short: "Ask for a payment, such as: coffer pay 1.5 ETH 0x… --from treasury --ref INV-7",
+		Args:  cobra.ExactArgs(3),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if from == "" {
+				return cli.Usagef("--from is missing: the wallet that pays")
+			}
+			return o.with(cmd, func(ctx context.Context, c *client) error {
+				asset, err := findAsset(c.charter, args[1], chain)
+				if err != nil {
+					return err
+				}
+				amount, err := policy.ParseAmount(args[0], asset.Decimals)
+				if err != nil {
+					return cli.Usagef("amount: %w", err)
+				}
+				if amount.Sign() == 0 {
+					return cli.Usagef("amount: zero pays nothing")
+				}
+				to, err := evm.ParseAddress(args[2])
+				if err != nil {
+					return cli.Usagef("destination: %w", err)
+				}
+				i, err := o.payment(ctx, c, from, asset.Chain, asset.Symbol, feeCap)
+				if err != nil {
+					return err
+				}
+				i.Kind = intent.Transfer
+				i.Transfer = &intent.TransferBody{Asset: asset.Symbol, To: to.String(), Amount: amount}
+				return o.submit(cmd, ctx, c, i, &w)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&from, "from", "", "wallet that pays (required)")
+	cmd.Flags().StringVar(&chain, "chain", "", "chain, if several have the asset")
+	cmd.Flags().StringVar(&feeCap, "fee-cap", "", "most that the network may cost, in the chain's own coin; the coordinator's advice if absent")
+	w.flags(cmd)
+	return cmd
+}
+
+// payment begins an intent that spends from a wallet: its account, the next nonce,
+// the fee cap. Nonce and fee are advice of the coordinator; they stand in the intent
+// for everybody to see, and the rules bound the fee.
+func (o *options) payment(ctx context.Context, c *client, from, chain, asset, feeCap string) (*intent.Intent, error) {
+	_, account, err := c.wallet(ctx, from)
+	if err != nil {
+		return nil, err
+	}
+	ask, cancel := brief(ctx)
+	defer cancel()
+	advice, err := c.api.Advise(ask, &pb.AdviseRequest{Wallet: from, Chain: chain, Asset: asset})
+	if err != nil {
+		return nil, err
+	}
+	fee := new(big.Int).SetBytes(advice.Fee)
+	if feeCap != "" {
+		coin, ok := c.charter.NativeAsset(chain)
+		if !ok {
+			return nil, fmt.Errorf("the charter names no coin of chain %q to pay fees with", chain)
+		}
+		if fee, err = policy.ParseAmount(feeCap, coin.Decimals); err != nil {
+			return nil, cli.Usagef("--fee-cap: %w", err)
+		}
+	}
+	return &intent.Intent{Wallet: from, Chain: chain, Account: account.String(), Nonce: advice.Nonce, FeeCap: fee}, nil
+}
+
+func findAsset(c *charter.Charter, symbol, chain string) (charter.Asset, error) {
+	var found []charter.Asset
+	for _, a := range c.Assets {
+		if a.Symbol == symbol && (chain == "" || a.Chain == chain) {
+			found = append(found, a)
+		}
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		var known []string
+		for _, a := range c.Assets {
+			known = append(known, a.Symbol+" on "+a.Chain)
+		}
+		return charter.Asset{}, cli.Usagef("asset %q: the charter knows %s", symbol, strings.Join(known, ", "))
+	}
+	return charter.Asset{}, cli.Usagef("asset %q is on several chains: give --chain", symbol)
+}
+
+// submit signs an intent and hands it in.
+func (o *options) submit(cmd *cobra.Command, ctx context.Context, c *client, i *intent.Intent, w *waiting) error {
+	if w.ref == "" {
+		return cli.Usagef("--ref is missing: your reference for this request, such as an invoice number")
+	}
+	key, err := o.signer()
+	if err != nil {
+		return err
+	}
+	signed, err := finish(c.charter, i, o.as, w, key)
+	if err != nil {
+		return err
+	}
+	ask, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	reply, err := c.api.Submit(ask, &pb.SubmitRequest{Intent: &pb.SignedMessage{Raw: signed.Raw, Signature: signed.Signature}, Anyway: w.anyway})
+	if err != nil {
+		return err
+	}
+	s, err := c.open(reply.Intent)
+	if err != nil {
+		return err
+	}
+	if reply.Existed {
+		fmt.Fprintf(cmd.ErrOrStderr(), "reference %s was used before for the same request: this is the first one, nothing new was asked for\n", i.Reference)
+	} else if s.id != i.Digest() {
+		return errors.New("the coordinator answered with another intent than the one sent: do not trust it")
+	}
+	if !w.wait {
+		if o.json {
+			return cli.JSON(cmd, c.report(s))
+		}
+		fmt.Fprintln(cmd.OutOrStdout(), s.id)
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s; follow it with coffer show %s\n", s.view.Detail, s.id.String()[:12])
+		return nil
+	}
+	return o.wait(cmd, ctx, c, s.id.String(), w.timeout)
+}
+
+// finish fills in what every intent has, and signs it.
+func finish(c *charter.Charter, i *intent.Intent, as string, w *waiting, key credential.Signer) (intent.Signed, error) {
+	now := time.Now()
+	i.Cluster, i.Charter = c.Cluster, c.Digest()
+	i.Initiator, i.Reference = as, w.ref
+	i.NotBefore, i.Expires = now.Unix(), now.Add(w.expires).Unix()
+	if i.FeeCap == nil {
+		i.FeeCap = new(big.Int)
+	}
+	if _, err := rand.Read(i.Salt[:]); err != nil {
+		return intent.Signed{}, err
+	}
+	if err := i.Validate(); err != nil {
+		return intent.Signed{}, cli.Usagef("%w", err)
+	}
+	signed, err := intent.Sign(i, key)
+	if err != nil {
+		return intent.Signed{}, err
+	}
+	// Found here, the error names the key; found by the coordinator, it names only a signature.
+	if _, _, err := signed.Open(c); err != nil {
+		return intent.Signed{}, err
+	}
+	return signed, nil
+}
+
+// wait follows an intent to its end.
+func (o *options) wait(cmd *cobra.Command, ctx context.Context, c *client, id string, timeout time.Duration) error {
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	stream, err := c.api.Watch(ctx, &pb.GetRequest{Id: id})
+	if err != nil {
+		return err
+	}
+	var last *shown
+	said := ""
+	for {
+		view, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			if ctx.Err() != nil && last != nil {
+				return &cli.ExitError{Code: cli.Waiting, Err: fmt.Errorf("still %s: %s", stageName(last.view.Stage), last.view.Detail)}
+			}
+			return err
+		}
+		if last, err = c.open(view); err != nil {
+			return err
+		}
+		text := stageName(view.Stage) + ": " + view.Detail
+		if view.Progress != "" {
+			text = stageName(view.Stage) + ": " + view.Progress
+		}
+		if len(view.Missing) > 0 {
+			text += " (" + strings.Join(view.Missing, "; ") + ")"
+		}
+		if text != said {
+			said = text
+			fmt.Fprintln(cmd.ErrOrStderr(), text)
+		}
+		if over(view.Stage) {
+			break
+		}
+	}
+	if last == nil {
+		return errors.New("the coordinator ended the answer without an intent")
+	}
+	if err := o.print(cmd, c, last); err != nil {
+		return err
+	}
+	return outcome(last.view)
+}
+
+func over(s pb.Stage) bool {
+	return s == pb.Stage_STAGE_DONE || s == pb.Stage_STAGE_REFUSED || s == pb.Stage_STAGE_FAILED
+}
+
+// outcome is the error, with its exit code, of an intent that did not end well.
+func outcome(v *pb.IntentView) error {
+	switch v.Stage {
+	case pb.Stage_STAGE_REFUSED:
+		return cli.Refusedf("%s", v.Detail)
+	case pb.Stage_STAGE_FAILED:
+		if v.FailureCode == "REJECTED" {
+			return cli.Refusedf("%s", v.Detail)
+		}
+		return errors.New(v.Detail)
+	}
+	return nil
+}
+
+func cancelCommand(o *options) *cobra.Command {
+	var w waiting
+	cmd := &cobra.Command{
+		Use:   "cancel INTENT --ref REFERENCE",
+		Short: "Ask for a transaction that takes the place of a payment that hangs, and moves nothing",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return o.with(cmd, func(ctx context.Context, c *client) error {
+				s, err := c.get(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				if s.intent.Kind != intent.Transfer {
+					return fmt.Errorf("intent %s is no payment: only payments are cancelled; use coffer reject", s.id.Short())
+				}
+				if s.view.Stage == pb.Stage_STAGE_DONE {
+					return cli.Refusedf("intent %s is %s: it cannot be cancelled any more", s.id.Short(), s.view.Detail)
+				}
+				old := s.intent
+				coin, ok := c.charter.NativeAsset(old.Chain)
+				if !ok {
+					return fmt.Errorf("the charter names no coin of chain %q to pay fees with", old.Chain)
+				}
+				i, err := o.payment(ctx, c, old.Wallet, old.Chain, coin.Symbol, "")
+				if err != nil {
+					return err
+				}
+				i.Kind, i.Cancel = intent.Cancel, &intent.CancelBody{Subject: s.id}
+				// The same account and nonce: of the two, at most one can be mined.
+				i.Account, i.Nonce, i.Path = old.Account, old.Nonce, old.Path
+				return o.submit(cmd, ctx, c, i, &w)
+			})
+		},
+	}
+	w.flags(cmd)
+	return cmd
+}
+
+func walletCommand(o *options) *cobra.Command {
+	cmd := &cobra.Command{Use: "wallet", Short: "Wallets: create, list, show"}
+	var w waiting
+	create := &cobra.Command{
+		Use:   "create NAME --ref REFERENCE",
+		Short: "Ask for a new wallet: the signers generate its key together, and nobody holds it",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return o.with(cmd, func(ctx context.Context, c *client) error {
+				i := &intent.Intent{Kind: intent.CreateWallet, Wallet: args[0], CreateWallet: &intent.CreateWalletBody{
+					Quorum: c.charter.Quorum, Signers: c.charter.Parties(),
+				}}
+				return o.submit(cmd, ctx, c, i, &w)
+			})
+		},
+	}
+	w.flags(create)
+	list := &cobra.Command{
+		Use:   "list",
+		Short: "List the wallets whose records all signers signed",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.with(cmd, func(ctx context.Context, c *client) error { return o.printWallets(cmd, ctx, c, "") })
+		},
+	}
+	show := &cobra.Command{
+		Use:   "show NAME",
+		Short: "Show one wallet with its address, derived here from the signed record",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return o.with(cmd, func(ctx context.Context, c *client) error { return o.printWallets(cmd, ctx, c, args[0]) })
+		},
+	}
+	cmd.AddCommand(create, list, show)
+	return cmd
+}

@@ -1,0 +1,364 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/proto"
+
+	"coffer/audit"
+	"coffer/canon"
+	"coffer/chain/rpc"
+	"coffer/charter"
+	"coffer/identity"
+	"coffer/intent"
+	pb "coffer/proto/coffer/v1"
+	cofferrpc "coffer/rpc"
+	"coffer/store"
+	"coffer/wallet"
+)
+
+// Config is what a coordinator runs on.
+type Config struct {
+	Dir    Dir
+	Logger *slog.Logger
+	// Ready, if set, is called with the API's address once it is served.
+	Ready func(address string)
+}
+
+// Coordinator runs the flow of all intents of one cluster.
+type Coordinator struct {
+	cfg      Config
+	settings *Settings
+	log      *slog.Logger
+	key      *identity.Key
+	charter  *charter.Charter
+	file     *charter.File
+	db       *bbolt.DB
+	items    *items
+	audit    *audit.Log
+	signers  []*signer
+
+	mu       sync.Mutex // guards what follows; never held across I/O but the store's
+	chains   map[string]*rpc.Client
+	wallets  map[string]*wallet.Record
+	records  map[string]*pb.SignedRecord
+	running  map[canon.Digest]chan struct{} // wakes the flow of an intent
+	progress map[canon.Digest]string
+	watchers map[canon.Digest][]chan struct{}
+	flows    *errgroup.Group
+	flowCtx  context.Context
+}
+
+// New opens the directory and checks all that is in it; it dials nobody.
+func New(cfg Config) (*Coordinator, error) {
+	settings, err := cfg.Dir.LoadSettings()
+	if err != nil {
+		return nil, err
+	}
+	key, err := identity.Load(cfg.Dir.Identity())
+	if err != nil {
+		return nil, err
+	}
+	file, err := charter.ReadFile(cfg.Dir.Charter())
+	if err != nil {
+		return nil, fmt.Errorf("this coordinator has no charter: run coffer-coordinator join FILE first: %w", err)
+	}
+	if err := file.Verify(); err != nil {
+		return nil, fmt.Errorf("charter %s: %w", cfg.Dir.Charter(), err)
+	}
+	for name := range settings.Chains {
+		if _, ok := file.Charter.Chain(name); !ok {
+			return nil, fmt.Errorf("settings: chains.%s: the charter has no such chain", name)
+		}
+	}
+	db, err := store.Open(cfg.Dir.Store())
+	if err != nil {
+		return nil, err
+	}
+	c := &Coordinator{
+		cfg: cfg, settings: settings, log: cfg.Logger, key: key, charter: file.Charter, file: file, db: db,
+		chains:   map[string]*rpc.Client{},
+		wallets:  map[string]*wallet.Record{},
+		records:  map[string]*pb.SignedRecord{},
+		running:  map[canon.Digest]chan struct{}{},
+		progress: map[canon.Digest]string{},
+		watchers: map[canon.Digest][]chan struct{}{},
+	}
+	if err := c.load(); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return c, nil
+}
+
+func (c *Coordinator) load() error {
+	var err error
+	if c.items, err = openItems(c.db); err != nil {
+		return err
+	}
+	if c.audit, err = audit.Open(c.cfg.Dir.Audit(), c.key, "coffer/"+c.charter.Cluster.String()+"/coordinator/"+c.settings.Name); err != nil {
+		return err
+	}
+	stored, err := c.items.wallets()
+	if err != nil {
+		return err
+	}
+	for name, raw := range stored {
+		record := new(pb.SignedRecord)
+		if err := proto.Unmarshal(raw, record); err != nil {
+			return fmt.Errorf("stored wallet %q is damaged: %w", name, err)
+		}
+		if _, err := c.learn(record); err != nil {
+			return fmt.Errorf("stored wallet %q: %w", name, err)
+		}
+	}
+	for _, s := range c.charter.Signers {
+		address, ok := c.file.Address(s.Name)
+		if !ok {
+			return fmt.Errorf("charter file has no address of signer %q: add its card", s.Name)
+		}
+		conn, err := cofferrpc.Dial(c.key, s.Peer, address.GRPC)
+		if err != nil {
+			return fmt.Errorf("signer %q: %w", s.Name, err)
+		}
+		c.signers = append(c.signers, &signer{id: s.Name, peer: s.Peer, conn: conn, api: pb.NewSignerClient(conn)})
+	}
+	return nil
+}
+
+// learn verifies a wallet record under the charter and keeps it.
+func (c *Coordinator) learn(record *pb.SignedRecord) (*wallet.Record, error) {
+	signed, err := wallet.FromProto(record)
+	if err != nil {
+		return nil, err
+	}
+	r, err := signed.Open(c.charter)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if old, ok := c.wallets[r.Name]; ok && old.Digest() != r.Digest() {
+		return nil, fmt.Errorf("wallet %q has another record already", r.Name)
+	}
+	c.wallets[r.Name], c.records[r.Name] = r, record
+	return r, nil
+}
+
+// Run serves the API and drives every unfinished intent until ctx ends.
+func (c *Coordinator) Run(ctx context.Context) error {
+	lis, err := net.Listen("tcp", c.settings.Listen)
+	if err != nil {
+		return fmt.Errorf("listen for the API: %w", err)
+	}
+	server, err := cofferrpc.NewPublicServer(c.key, map[string]bool{
+		pb.Coordinator_Advise_FullMethodName:  true,
+		pb.Coordinator_Submit_FullMethodName:  true,
+		pb.Coordinator_State_FullMethodName:   true,
+		pb.Coordinator_Get_FullMethodName:     true,
+		pb.Coordinator_List_FullMethodName:    true,
+		pb.Coordinator_Watch_FullMethodName:   true,
+		pb.Coordinator_Wallets_FullMethodName: true,
+		pb.Coordinator_Cluster_FullMethodName: true,
+	})
+	if err != nil {
+		return errors.Join(err, lis.Close())
+	}
+	pb.RegisterCoordinatorServer(server, &service{c: c})
+
+	g, ctx := errgroup.WithContext(ctx)
+	c.mu.Lock()
+	c.flows, c.flowCtx = g, ctx
+	c.mu.Unlock()
+	for _, s := range c.signers {
+		g.Go(func() error { c.watchSigner(ctx, s); return nil })
+	}
+	unfinished, err := c.items.all()
+	if err != nil {
+		return errors.Join(err, lis.Close())
+	}
+	for _, it := range unfinished {
+		if !it.ended() {
+			c.start(it.ID)
+		}
+	}
+	g.Go(func() error { return server.Serve(lis) })
+	g.Go(func() error { <-ctx.Done(); server.Stop(); return nil })
+	c.log.Info("coordinator serves", "address", lis.Addr().String(), "charter", c.charter.Digest().Short(), "unfinished", len(c.running))
+	if c.cfg.Ready != nil {
+		c.cfg.Ready(lis.Addr().String())
+	}
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// Close releases what New opened. It is idempotent.
+func (c *Coordinator) Close() error {
+	for _, s := range c.signers {
+		_ = s.conn.Close() // nothing is lost with a connection
+	}
+	c.mu.Lock()
+	for _, client := range c.chains {
+		client.Close()
+	}
+	c.chains = map[string]*rpc.Client{}
+	c.mu.Unlock()
+	return errors.Join(c.audit.Close(), c.db.Close())
+}
+
+// chain dials a chain's endpoint on first use.
+func (c *Coordinator) chain(ctx context.Context, name string) (*rpc.Client, error) {
+	c.mu.Lock()
+	client, ok := c.chains[name]
+	c.mu.Unlock()
+	if ok {
+		return client, nil
+	}
+	endpoint, ok := c.settings.Chains[name]
+	if !ok {
+		return nil, fmt.Errorf("no endpoint for chain %q: add chains.%s to the coordinator's config.json", name, name)
+	}
+	info, ok := c.charter.Chain(name)
+	if !ok {
+		return nil, fmt.Errorf("the charter has no chain %q", name)
+	}
+	client, err := rpc.Dial(ctx, endpoint, info.ChainID)
+	if err != nil {
+		return nil, fmt.Errorf("chain %q: %w", name, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if other, ok := c.chains[name]; ok {
+		client.Close()
+		return other, nil
+	}
+	c.chains[name] = client
+	return client, nil
+}
+
+// start runs the flow of an intent unless it runs already.
+func (c *Coordinator) start(id canon.Digest) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.running[id]; ok || c.flows == nil {
+		return
+	}
+	wake := make(chan struct{}, 1)
+	c.running[id] = wake
+	ctx := c.flowCtx
+	c.flows.Go(func() error {
+		defer func() {
+			c.mu.Lock()
+			delete(c.running, id)
+			delete(c.progress, id)
+			c.mu.Unlock()
+			c.changed(id)
+		}()
+		return c.flow(ctx, id, wake)
+	})
+}
+
+// wake tells the flow of an intent that something about it is new.
+func (c *Coordinator) wake(id canon.Digest) {
+	c.mu.Lock()
+	wake := c.running[id]
+	c.mu.Unlock()
+	if wake != nil {
+		select {
+		case wake <- struct{}{}:
+		default: // it has been told already
+		}
+	}
+	c.changed(id)
+}
+
+// changed tells those who watch an intent to look again.
+func (c *Coordinator) changed(id canon.Digest) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, ch := range c.watchers[id] {
+		select {
+		case ch <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (c *Coordinator) watch(id canon.Digest) (ch chan struct{}, stop func()) {
+	ch = make(chan struct{}, 1)
+	c.mu.Lock()
+	c.watchers[id] = append(c.watchers[id], ch)
+	c.mu.Unlock()
+	return ch, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		list := c.watchers[id]
+		for i := range list {
+			if list[i] == ch {
+				list = append(list[:i:i], list[i+1:]...)
+				break
+			}
+		}
+		if len(list) == 0 {
+			delete(c.watchers, id)
+		} else {
+			c.watchers[id] = list
+		}
+	}
+}
+
+func (c *Coordinator) say(id canon.Digest, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	c.mu.Lock()
+	same := c.progress[id] == text
+	c.progress[id] = text
+	c.mu.Unlock()
+	if !same {
+		c.log.Debug("progress", "intent", id.Short(), "text", text)
+		c.changed(id)
+	}
+}
+
+// save writes an item and tells the watchers.
+func (c *Coordinator) save(it *item) error {
+	it.Updated = time.Now().UnixMilli()
+	if err := c.items.save(*it); err != nil {
+		return err
+	}
+	c.changed(it.ID)
+	return nil
+}
+
+// record writes an audit event before the act that it describes.
+func (c *Coordinator) record(code string, id canon.Digest, detail map[string]string) error {
+	_, err := c.audit.Append(audit.Event{Time: time.Now().Unix(), Code: code, Intent: id.String(), Detail: detail})
+	if err != nil {
+		return fmt.Errorf("write audit log: %w", err)
+	}
+	return nil
+}
+
+func open(c *charter.Charter, it *item) (*intent.Intent, intent.Initiator, error) {
+	i, who, err := it.Intent.Open(c)
+	if err != nil {
+		return nil, who, fmt.Errorf("intent %s: %w", it.ID.Short(), err)
+	}
+	return i, who, nil
+}
+
+func plural(n int, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return strconv.Itoa(n) + " " + one + "s"
+}

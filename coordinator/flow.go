@@ -1,0 +1,391 @@
+package coordinator
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"coffer/approval"
+	"coffer/canon"
+	"coffer/chain/evm"
+	"coffer/chain/rpc"
+	"coffer/intent"
+	"coffer/partial"
+	"coffer/party"
+	"coffer/policy"
+	pb "coffer/proto/coffer/v1"
+)
+
+// tries is how many sessions of one intent may fail before it is given up.
+const tries = 5
+
+// flow drives one intent to its end. Each stage reads the item from disk, does one
+// thing and saves it; whatever happens in between, the next run begins with the
+// same stage.
+//
+//	approval ──▶ signing ──▶ broadcast ──▶ done
+//	    └────────────┴───────────┴──────▶ refused, failed
+func (c *Coordinator) flow(ctx context.Context, id canon.Digest, wake <-chan struct{}) error {
+	pause := backoff{}
+	for ctx.Err() == nil {
+		it, err := c.items.get(id)
+		if err != nil {
+			return err
+		}
+		if it.ended() {
+			return nil
+		}
+		i, who, err := open(c.charter, it)
+		if err != nil {
+			return c.end(it, pb.Stage_STAGE_FAILED, "INTENT", err.Error())
+		}
+		switch it.Stage {
+		case pb.Stage_STAGE_APPROVAL:
+			err = c.collect(ctx, it, i, who, wake)
+		case pb.Stage_STAGE_SIGNING:
+			if i.Kind == intent.CreateWallet {
+				err = c.generate(ctx, it, i)
+			} else {
+				err = c.sign(ctx, it, i)
+			}
+		case pb.Stage_STAGE_BROADCAST:
+			err = c.settle(ctx, it, i)
+		default:
+			err = fmt.Errorf("stored intent %s has unknown stage %d", id.Short(), it.Stage)
+		}
+		if err != nil && ctx.Err() == nil {
+			// What a stage returns as an error passes: a signer or an endpoint that is away.
+			c.log.Warn("intent waits", "intent", id.Short(), "stage", it.Stage.String(), "error", err)
+			c.say(id, "%v", err)
+			pause.wait(ctx, wake)
+			continue
+		}
+		pause = backoff{}
+	}
+	return nil
+}
+
+// collect waits until people approved, rejected, or the intent expired. The
+// preview only decides when to ask the signers, never what they answer.
+func (c *Coordinator) collect(ctx context.Context, it *item, i *intent.Intent, who intent.Initiator, wake <-chan struct{}) error {
+	now := time.Now().Unix()
+	if now >= i.Expires {
+		return c.end(it, pb.Stage_STAGE_FAILED, "EXPIRED", "expired before it was approved")
+	}
+	decision, granted, err := c.preview(it, i, who, now)
+	if err != nil {
+		return err
+	}
+	switch {
+	case len(granted.Rejected) > 0:
+		return c.end(it, pb.Stage_STAGE_FAILED, "REJECTED", "rejected by "+strings.Join(granted.Rejected, ", "))
+	case decision.Outcome == policy.Allow, decision.Outcome == policy.Deny && it.Anyway:
+		if err := c.record("APPROVED", it.ID, map[string]string{"preview": fmt.Sprint(decision.Outcome), "anyway": fmt.Sprint(it.Anyway)}); err != nil {
+			return err
+		}
+		it.phaseDone("approval", time.Now())
+		it.Stage, it.Detail = pb.Stage_STAGE_SIGNING, "the signers are asked"
+		return c.save(it)
+	case decision.Outcome == policy.Deny:
+		// Submit lets nothing in that the rules deny; this is a second look at a stored item.
+		return c.end(it, pb.Stage_STAGE_REFUSED, "PREVIEW", reasons(decision))
+	}
+	timer := time.NewTimer(time.Until(time.Unix(i.Expires, 0)))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-wake:
+	}
+	return nil
+}
+
+// preview is the coordinator's own look at approvals and rules.
+func (c *Coordinator) preview(it *item, i *intent.Intent, who intent.Initiator, now int64) (policy.Decision, approval.Granted, error) {
+	granted := approval.Tally(c.charter, i, it.ID, it.Statements, now)
+	set, err := c.charter.Policy()
+	if err != nil {
+		return policy.Decision{}, granted, err
+	}
+	facts, err := intent.Facts(i, c.charter, who, now)
+	if err != nil {
+		return policy.Decision{}, granted, err
+	}
+	return set.Decide(facts, granted.Votes), granted, nil
+}
+
+// sign builds the transaction once, asks every signer, has exactly Need of those
+// who would sign do it, and combines.
+func (c *Coordinator) sign(ctx context.Context, it *item, i *intent.Intent) error {
+	if time.Now().Unix() >= i.Expires {
+		return c.end(it, pb.Stage_STAGE_FAILED, "EXPIRED", "expired before it was signed")
+	}
+	record, err := c.wallet(i.Wallet)
+	if err != nil {
+		return err
+	}
+	if len(it.Unsigned) == 0 {
+		c.say(it.ID, "building the transaction")
+		unsigned, err := c.build(ctx, i)
+		if err != nil {
+			return err
+		}
+		it.Unsigned = unsigned.Encode()
+		if err := c.save(it); err != nil {
+			return err
+		}
+	}
+	unsigned, err := evm.Decode(it.Unsigned)
+	if err != nil {
+		return c.end(it, pb.Stage_STAGE_FAILED, "STORE", "the stored transaction is damaged: "+err.Error())
+	}
+
+	willing, err := c.ask(ctx, it, record.Quorum)
+	if err != nil || willing == nil {
+		return err
+	}
+	signers := choose(willing, record.Quorum.Need)
+	names := make([]string, len(signers))
+	for n, s := range signers {
+		names[n] = string(s.id)
+	}
+	if err := c.record("SESSION", it.ID, map[string]string{"signers": strings.Join(names, ",")}); err != nil {
+		return err
+	}
+	c.say(it.ID, "%s sign", strings.Join(names, " and "))
+	c.log.Info("session begins", "intent", it.ID.Short(), "signers", names)
+	partials, err := c.session(ctx, it, signers)
+	if err != nil {
+		return c.retry(it, signers, err)
+	}
+	sig, err := partial.Combine(unsigned.Digest(), record.PublicKey, record.Quorum.Need, partials)
+	if err != nil {
+		// Somebody's partial is wrong and it cannot be told whose: try others.
+		return c.retry(it, signers, err)
+	}
+	raw, hash, err := unsigned.Assemble(sig)
+	if err != nil {
+		return c.retry(it, signers, err)
+	}
+	for _, s := range signers {
+		s.count(true)
+	}
+	it.phaseDone("signing", time.Now())
+	it.Raw, it.Hash, it.SignedBy = raw, fmt.Sprintf("0x%x", hash), names
+	it.Stage, it.Detail = pb.Stage_STAGE_BROADCAST, "signed by "+strings.Join(names, " and ")
+	if err := c.record("SIGNED", it.ID, map[string]string{"transaction": it.Hash, "signers": strings.Join(names, ",")}); err != nil {
+		return err
+	}
+	c.log.Info("signed", "intent", it.ID.Short(), "signers", names, "transaction", it.Hash)
+	return c.save(it)
+}
+
+// ask gets every signer's signed verdict. It returns those who would sign, once
+// there are enough of them; nil without an error means that the item has moved on.
+func (c *Coordinator) ask(ctx context.Context, it *item, q party.Quorum) ([]*signer, error) {
+	c.say(it.ID, "asking every signer for its verdict")
+	it.Verdicts = c.judge(ctx, it)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err := c.save(it); err != nil {
+		return nil, err
+	}
+	t := c.tally(it)
+	switch {
+	case len(t.sign) >= q.Need:
+		return t.sign, nil
+	case q.Of-len(t.refuse) < q.Need:
+		// The refusals are final for this intent, whoever else may come back.
+		return nil, c.end(it, pb.Stage_STAGE_REFUSED, "REFUSED", "refused by the signers: "+strings.Join(t.reasons, " | "))
+	}
+	return nil, fmt.Errorf("%s of %d would sign now, %d needed: %s", plural(len(t.sign), "signer"), q.Of, q.Need, strings.Join(t.reasons, " | "))
+}
+
+// retry counts a failed session; the next one has a new attempt and, where there is
+// a choice, other signers.
+func (c *Coordinator) retry(it *item, signers []*signer, cause error) error {
+	var at *sessionError
+	named := map[string]bool{}
+	if errors.As(cause, &at) {
+		if at.refused != nil {
+			// A signer that refuses now will be heard again in the next round of verdicts.
+			it.Verdicts[string(at.signer)] = *at.refused
+		}
+		for _, culprit := range at.culprits {
+			named[culprit] = true
+		}
+		if len(named) == 0 {
+			named[string(at.signer)] = true
+		}
+	}
+	for _, s := range signers {
+		if len(named) == 0 || named[string(s.id)] {
+			s.count(false)
+		}
+	}
+	it.Tries++
+	if it.Tries >= tries {
+		return c.end(it, pb.Stage_STAGE_FAILED, "TRIES", fmt.Sprintf("%d tries failed, the last one: %v", it.Tries, cause))
+	}
+	if err := c.record("SESSION_FAILED", it.ID, map[string]string{"error": cause.Error()}); err != nil {
+		return err
+	}
+	if err := c.save(it); err != nil {
+		return err
+	}
+	return fmt.Errorf("try %d failed: %w", it.Tries, cause)
+}
+
+// generate runs the ceremony of a create-wallet intent with all signers.
+func (c *Coordinator) generate(ctx context.Context, it *item, i *intent.Intent) error {
+	if time.Now().Unix() >= i.Expires {
+		return c.end(it, pb.Stage_STAGE_FAILED, "EXPIRED", "expired before the ceremony")
+	}
+	if record := c.walletRecord(i.Wallet); record != nil {
+		return c.finishWallet(it, record)
+	}
+	willing, err := c.ask(ctx, it, party.Quorum{Need: c.charter.Quorum.Of, Of: c.charter.Quorum.Of})
+	if err != nil || willing == nil {
+		return err
+	}
+	var waiting []string
+	for _, s := range c.signers {
+		if st, err := s.seen(); err != nil || st == nil || st.PreParameters == 0 {
+			waiting = append(waiting, string(s.id))
+		}
+	}
+	if len(waiting) > 0 {
+		return fmt.Errorf("waiting for the primes of %s (each signer searches its own; seconds to minutes)", strings.Join(waiting, ", "))
+	}
+	if !phaseNamed(it, "primes") {
+		it.phaseDone("primes", time.Now())
+	}
+	if err := c.record("CEREMONY", it.ID, map[string]string{"wallet": i.Wallet}); err != nil {
+		return err
+	}
+	c.log.Info("ceremony begins", "intent", it.ID.Short(), "wallet", i.Wallet)
+	record, err := c.ceremony(ctx, it, i)
+	if err != nil {
+		return c.retry(it, c.signers, err)
+	}
+	return c.finishWallet(it, record)
+}
+
+func (c *Coordinator) finishWallet(it *item, record *pb.SignedRecord) error {
+	raw, err := proto.Marshal(record)
+	if err != nil {
+		return err
+	}
+	it.phaseDone("keygen", time.Now())
+	it.Wallet = raw
+	return c.end(it, pb.Stage_STAGE_DONE, "", "the wallet exists; every signer has proved its share")
+}
+
+// settle broadcasts the signed transaction and waits for its block.
+func (c *Coordinator) settle(ctx context.Context, it *item, i *intent.Intent) error {
+	client, err := c.chain(ctx, i.Chain)
+	if err != nil {
+		return err
+	}
+	hash, err := parseHash(it.Hash)
+	if err != nil {
+		return c.end(it, pb.Stage_STAGE_FAILED, "STORE", "the stored transaction hash is damaged: "+err.Error())
+	}
+	receipt, err := client.Receipt(ctx, hash)
+	if errors.Is(err, rpc.ErrNotFound) {
+		c.say(it.ID, "broadcasting %s", it.Hash)
+		if _, err := client.Broadcast(ctx, it.Raw); err != nil {
+			// A nonce that is used up means that another transaction of this intent,
+			// or one signed for the same slot, was mined: this one never will be.
+			if errors.Is(err, rpc.ErrNonceTooLow) {
+				return c.end(it, pb.Stage_STAGE_FAILED, "NONCE_USED", "another transaction with this account and nonce was mined")
+			}
+			return err
+		}
+		c.say(it.ID, "waiting for the block of %s", it.Hash)
+		receipt, err = awaitReceipt(ctx, client, hash)
+	}
+	if err != nil {
+		return err
+	}
+	it.phaseDone("mining", time.Now())
+	it.Block = receipt.Block
+	if !receipt.Succeeded {
+		return c.end(it, pb.Stage_STAGE_FAILED, "REVERTED", fmt.Sprintf("mined in block %d and reverted by the chain", receipt.Block))
+	}
+	return c.end(it, pb.Stage_STAGE_DONE, "", fmt.Sprintf("mined in block %d", receipt.Block))
+}
+
+// awaitReceipt polls for a while; the flow broadcasts again afterwards, in case the
+// endpoint forgot the transaction.
+func awaitReceipt(ctx context.Context, client *rpc.Client, hash [32]byte) (*rpc.Receipt, error) {
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for range 120 {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-tick.C:
+		}
+		receipt, err := client.Receipt(ctx, hash)
+		if !errors.Is(err, rpc.ErrNotFound) {
+			return receipt, err
+		}
+	}
+	return nil, fmt.Errorf("transaction 0x%x is not in a block yet", hash)
+}
+
+func parseHash(s string) (hash [32]byte, err error) {
+	raw, err := hex.DecodeString(strings.TrimPrefix(s, "0x"))
+	if err != nil || len(raw) != len(hash) {
+		return hash, fmt.Errorf("%q is no transaction hash", s)
+	}
+	return [32]byte(raw), nil
+}
+
+// end closes an intent.
+func (c *Coordinator) end(it *item, stage pb.Stage, code, detail string) error {
+	it.Stage, it.Code, it.Detail = stage, code, detail
+	if err := c.record("ENDED", it.ID, map[string]string{"stage": stage.String(), "code": code, "detail": detail}); err != nil {
+		return err
+	}
+	c.log.Info("intent ended", "intent", it.ID.Short(), "stage", stage.String(), "code", code, "detail", detail)
+	return c.save(it)
+}
+
+func reasons(d policy.Decision) string {
+	var texts []string
+	for _, r := range d.Reasons {
+		texts = append(texts, r.Text)
+	}
+	return strings.Join(texts, "; ")
+}
+
+func phaseNamed(it *item, name string) bool {
+	for _, p := range it.Phases {
+		if p.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// backoff waits longer after each failure, and no longer once there is news.
+type backoff struct{ next time.Duration }
+
+func (b *backoff) wait(ctx context.Context, wake <-chan struct{}) {
+	b.next = min(max(2*b.next, 200*time.Millisecond), 2*time.Second)
+	timer := time.NewTimer(b.next)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-wake:
+	}
+}

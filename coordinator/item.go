@@ -1,0 +1,279 @@
+package coordinator
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sort"
+	"strings"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"coffer/approval"
+	"coffer/canon"
+	"coffer/intent"
+	pb "coffer/proto/coffer/v1"
+	"coffer/store"
+)
+
+// item is one intent with all that the coordinator knows of it. Items are values:
+// the flow changes a copy and saves it, so what others read is always what is on disk.
+type item struct {
+	ID         canon.Digest      `json:"id"`
+	Intent     intent.Signed     `json:"intent"`
+	Statements []approval.Signed `json:"statements,omitempty"`
+	Anyway     bool              `json:"anyway,omitempty"`
+
+	Stage    pb.Stage           `json:"stage"`
+	Detail   string             `json:"detail"`
+	Code     string             `json:"code,omitempty"`
+	Verdicts map[string]verdRec `json:"verdicts,omitempty"`
+
+	Unsigned []byte   `json:"unsigned,omitempty"`
+	Raw      []byte   `json:"raw,omitempty"`
+	Hash     string   `json:"hash,omitempty"`
+	SignedBy []string `json:"signed_by,omitempty"`
+	Block    uint64   `json:"block,omitempty"`
+	Wallet   []byte   `json:"wallet,omitempty"` // protobuf of the signed record
+	Tries    int      `json:"tries,omitempty"`  // sessions or ceremonies that failed
+
+	Phases  []phase `json:"phases,omitempty"`
+	Since   int64   `json:"since"`   // Unix milliseconds, begin of this phase
+	Created int64   `json:"created"` // Unix milliseconds
+	Updated int64   `json:"updated"` // Unix milliseconds
+
+	progress string // what happens just now; not kept
+}
+
+// verdRec is a signer's newest verdict, or why it could not be asked.
+type verdRec struct {
+	Raw       []byte `json:"raw,omitempty"`
+	Signature []byte `json:"signature,omitempty"`
+	Error     string `json:"error,omitempty"`
+}
+
+type phase struct {
+	Name         string `json:"name"`
+	Milliseconds int64  `json:"ms"`
+}
+
+func (it *item) ended() bool {
+	switch it.Stage {
+	case pb.Stage_STAGE_DONE, pb.Stage_STAGE_REFUSED, pb.Stage_STAGE_FAILED:
+		return true
+	}
+	return false
+}
+
+// phaseDone closes the running phase under the given name.
+func (it *item) phaseDone(name string, now time.Time) {
+	ms := now.UnixMilli()
+	it.Phases = append(it.Phases, phase{Name: name, Milliseconds: ms - it.Since})
+	it.Since = ms
+}
+
+// errNoItem says that no intent has the given ID.
+var errNoItem = errors.New("no such intent")
+
+// items is the coordinator's store. A lost store costs no money: the chain, the
+// signers' journals and the intents' own nonces decide what was paid.
+type items struct {
+	db      *bbolt.DB
+	writer  *store.Writer
+	intents *store.Table // digest -> item as JSON
+	refs    *store.Table // digest of initiator and reference -> digest
+	records *store.Table // wallet name -> protobuf of the signed record
+}
+
+func openItems(db *bbolt.DB) (*items, error) {
+	s := &items{db: db, writer: store.NewWriter(db)}
+	for name, table := range map[string]**store.Table{"intents": &s.intents, "references": &s.refs, "wallets": &s.records} {
+		var err error
+		if *table, err = store.OpenTable(db, name); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func referenceKey(initiator, reference string) []byte {
+	d := canon.New("coffer/coordinator-reference").String(initiator).String(reference).Sum()
+	return d[:]
+}
+
+// add stores a new item and its reference together. When the initiator used the
+// reference before, the earlier item comes back instead.
+func (s *items) add(it item, initiator, reference string) (earlier *item, err error) {
+	err = s.writer.Do(func(tx *bbolt.Tx) error {
+		earlier = nil // this may run twice
+		key := referenceKey(initiator, reference)
+		id, used, err := s.refs.Get(tx, key)
+		if err != nil {
+			return err
+		}
+		if used {
+			earlier, err = s.read(tx, id)
+			return err
+		}
+		if err := s.refs.Put(tx, key, it.ID[:]); err != nil {
+			return err
+		}
+		return s.put(tx, it)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("store intent: %w", err)
+	}
+	return earlier, nil
+}
+
+// save writes what the flow changed. Statements are addStatement's alone: one that
+// arrived while a stage worked on its copy must not be lost to that copy.
+func (s *items) save(it item) error {
+	err := s.writer.Do(func(tx *bbolt.Tx) error {
+		stored, err := s.read(tx, it.ID[:])
+		if err != nil {
+			return err
+		}
+		it.Statements = stored.Statements
+		return s.put(tx, it)
+	})
+	if err != nil {
+		return fmt.Errorf("store intent: %w", err)
+	}
+	return nil
+}
+
+// addStatement appends a statement unless it is there already.
+func (s *items) addStatement(id canon.Digest, st approval.Signed) (it *item, err error) {
+	err = s.writer.Do(func(tx *bbolt.Tx) error {
+		if it, err = s.read(tx, id[:]); err != nil {
+			return err
+		}
+		for _, old := range it.Statements {
+			if bytes.Equal(old.Raw, st.Raw) {
+				return nil
+			}
+		}
+		if len(it.Statements) >= maxStatements {
+			return fmt.Errorf("the intent has %d statements already, no more are taken", maxStatements)
+		}
+		it.Statements = append(it.Statements, st)
+		return s.put(tx, *it)
+	})
+	return it, err
+}
+
+// maxStatements is what a signer takes with one intent.
+const maxStatements = 64
+
+func (s *items) get(id canon.Digest) (*item, error) {
+	var it *item
+	err := store.View(s.db, func(tx *bbolt.Tx) (err error) {
+		it, err = s.read(tx, id[:])
+		return err
+	})
+	return it, err
+}
+
+// byReference answers the intent for which an initiator used a reference, or nil.
+func (s *items) byReference(initiator, reference string) (it *item, err error) {
+	err = store.View(s.db, func(tx *bbolt.Tx) error {
+		id, used, err := s.refs.Get(tx, referenceKey(initiator, reference))
+		if err != nil || !used {
+			return err
+		}
+		it, err = s.read(tx, id)
+		return err
+	})
+	return it, err
+}
+
+// find takes a whole ID in hex or a prefix of it that only one intent has.
+func (s *items) find(prefix string) (*item, error) {
+	prefix = strings.ToLower(prefix)
+	if len(prefix) < 6 || len(prefix) > 64 {
+		return nil, fmt.Errorf("intent ID %q: give 6 to 64 hex digits", prefix)
+	}
+	var found []item
+	all, err := s.all()
+	if err != nil {
+		return nil, err
+	}
+	for _, it := range all {
+		if strings.HasPrefix(it.ID.String(), prefix) {
+			found = append(found, it)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return nil, fmt.Errorf("%w: %s", errNoItem, prefix)
+	case 1:
+		return &found[0], nil
+	}
+	return nil, fmt.Errorf("intent ID %q fits %d intents: give more digits", prefix, len(found))
+}
+
+// all answers every item, newest first.
+func (s *items) all() ([]item, error) {
+	var list []item
+	err := store.View(s.db, func(tx *bbolt.Tx) error {
+		return s.intents.ForEach(tx, nil, func(k, v []byte) error {
+			it, err := decodeItem(k, v)
+			if err != nil {
+				return err
+			}
+			list = append(list, *it)
+			return nil
+		})
+	})
+	sort.Slice(list, func(i, j int) bool { return list[i].Created > list[j].Created })
+	return list, err
+}
+
+func (s *items) putWallet(name string, record []byte) error {
+	err := s.writer.Do(func(tx *bbolt.Tx) error { return s.records.Put(tx, []byte(name), record) })
+	if err != nil {
+		return fmt.Errorf("store wallet: %w", err)
+	}
+	return nil
+}
+
+func (s *items) wallets() (map[string][]byte, error) {
+	out := map[string][]byte{}
+	err := store.View(s.db, func(tx *bbolt.Tx) error {
+		return s.records.ForEach(tx, nil, func(k, v []byte) error {
+			out[string(k)] = append([]byte(nil), v...)
+			return nil
+		})
+	})
+	return out, err
+}
+
+func (s *items) put(tx *bbolt.Tx, it item) error {
+	raw, err := json.Marshal(it)
+	if err != nil {
+		return err
+	}
+	return s.intents.Put(tx, it.ID[:], raw)
+}
+
+func (s *items) read(tx *bbolt.Tx, id []byte) (*item, error) {
+	raw, ok, err := s.intents.Get(tx, id)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, errNoItem
+	}
+	return decodeItem(id, raw)
+}
+
+func decodeItem(id, raw []byte) (*item, error) {
+	it := new(item)
+	if err := json.Unmarshal(raw, it); err != nil {
+		return nil, fmt.Errorf("stored intent %x is damaged: %w", id, err)
+	}
+	return it, nil
+}

@@ -1,0 +1,513 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/big"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"coffer/approval"
+	"coffer/chain/evm"
+	"coffer/charter"
+	"coffer/intent"
+	"coffer/policy"
+	pb "coffer/proto/coffer/v1"
+	"coffer/wallet"
+)
+
+// service is the API for people and treasury software.
+type service struct {
+	pb.UnimplementedCoordinatorServer
+	c *Coordinator
+}
+
+// The gRPC codes of this API, and the exit codes that coffer makes of them:
+// InvalidArgument and FailedPrecondition (1), NotFound (1), PermissionDenied (3:
+// refused by the rules), AlreadyExists (1: the reference stands for another payment),
+// Unavailable (1: an endpoint or signer is away; nothing was done).
+
+func (c *Coordinator) wallet(name string) (*wallet.Record, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r, ok := c.wallets[name]; ok {
+		return r, nil
+	}
+	return nil, fmt.Errorf("there is no wallet %q", name)
+}
+
+func (c *Coordinator) walletRecord(name string) *pb.SignedRecord {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.records[name]
+}
+
+// Advise answers nonce, fee and balance. An initiator takes them as suggestions:
+// the intent is what counts, and the signers check that.
+func (s *service) Advise(ctx context.Context, req *pb.AdviseRequest) (*pb.AdviseResponse, error) {
+	c := s.c
+	record, err := c.wallet(req.Wallet)
+	if err != nil {
+		return nil, status.Error(codes.NotFound, err.Error())
+	}
+	asset, ok := c.charter.Asset(req.Chain, req.Asset)
+	if !ok {
+		return nil, status.Errorf(codes.NotFound, "the charter has no asset %q on chain %q", req.Asset, req.Chain)
+	}
+	account, err := evm.AddressOf(record.PublicKey)
+	if err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	client, err := c.chain(ctx, req.Chain)
+	if err != nil {
+		return nil, status.Error(codes.Unavailable, err.Error())
+	}
+	nonce, err := client.Nonce(ctx, account)
+	if err != nil {
+		return nil, status.Error(codes.Unavailable, err.Error())
+	}
+	pending, err := c.slots()
+	if err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	for pending[slot{req.Chain, account.String(), nonce}] {
+		nonce++
+	}
+	fees, err := client.Fees(ctx)
+	if err != nil {
+		return nil, status.Error(codes.Unavailable, err.Error())
+	}
+	gas := uint64(evm.PlainGas)
+	if asset.Contract != "" {
+		gas = usualTokenGas
+	}
+	native, err := client.Balance(ctx, account)
+	if err != nil {
+		return nil, status.Error(codes.Unavailable, err.Error())
+	}
+	balance := native
+	if asset.Contract != "" {
+		if balance, err = c.tokenBalance(ctx, client, asset, account); err != nil {
+			return nil, status.Error(codes.Unavailable, err.Error())
+		}
+	}
+	// Twice what it costs now: the cap is a limit, not the price.
+	fee := new(big.Int).Mul(fees.FeeCap, new(big.Int).SetUint64(2*gas))
+	return &pb.AdviseResponse{Nonce: nonce, Fee: fee.Bytes(), Balance: balance.Bytes(), NativeBalance: native.Bytes()}, nil
+}
+
+// usualTokenGas is what an ERC-20 transfer rarely exceeds; the cap that follows from
+// it is advice, and the initiator may name another.
+const usualTokenGas = 70_000
+
+type slot struct {
+	chain, account string
+	nonce          uint64
+}
+
+// slots are the account nonces that unfinished intents name.
+func (c *Coordinator) slots() (map[slot]bool, error) {
+	all, err := c.items.all()
+	if err != nil {
+		return nil, err
+	}
+	out := map[slot]bool{}
+	for _, it := range all {
+		if it.ended() {
+			continue
+		}
+		i, err := intent.Parse(it.Intent.Raw)
+		if err != nil {
+			return nil, err
+		}
+		if i.Kind == intent.Transfer {
+			out[slot{i.Chain, i.Account, i.Nonce}] = true
+		}
+	}
+	return out, nil
+}
+
+// Submit checks a signed intent, previews it, stores it and starts its flow.
+func (s *service) Submit(ctx context.Context, req *pb.SubmitRequest) (*pb.SubmitResponse, error) {
+	c := s.c
+	if req.Intent == nil {
+		return nil, status.Error(codes.InvalidArgument, "intent is missing")
+	}
+	signed := intent.Signed{Raw: req.Intent.Raw, Signature: req.Intent.Signature}
+	i, who, err := signed.Open(c.charter)
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	now := time.Now()
+	it := item{
+		ID: i.Digest(), Intent: signed, Anyway: req.Anyway, Stage: pb.Stage_STAGE_APPROVAL, Detail: "waits for approvals",
+		Created: now.UnixMilli(), Since: now.UnixMilli(), Updated: now.UnixMilli(),
+	}
+	earlier, err := c.items.byReference(i.Initiator, i.Reference)
+	if err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	if earlier == nil {
+		if err := c.admit(ctx, &it, i, who, now.Unix()); err != nil {
+			return nil, err
+		}
+		if err := c.record("SUBMITTED", it.ID, map[string]string{"initiator": i.Initiator, "reference": i.Reference, "kind": string(i.Kind)}); err != nil {
+			return nil, status.Error(codes.Internal, err.Error())
+		}
+		if earlier, err = c.items.add(it, i.Initiator, i.Reference); err != nil {
+			return nil, status.Error(codes.Internal, err.Error())
+		}
+	}
+	if earlier != nil {
+		first, err := intent.Parse(earlier.Intent.Raw)
+		if err != nil {
+			return nil, status.Error(codes.Internal, err.Error())
+		}
+		if !sameRequest(i, first) {
+			return nil, status.Errorf(codes.AlreadyExists, "reference %q was used by %s for another request, intent %s: choose a new reference", i.Reference, i.Initiator, earlier.ID.Short())
+		}
+		view, err := s.view(earlier)
+		return &pb.SubmitResponse{Intent: view, Existed: true}, err
+	}
+	c.log.Info("intent submitted", "intent", it.ID.Short(), "initiator", i.Initiator, "kind", string(i.Kind), "reference", i.Reference)
+	c.start(it.ID)
+	view, err := s.view(&it)
+	return &pb.SubmitResponse{Intent: view}, err
+}
+
+// sameRequest says whether two intents ask for the same thing, whatever their
+// nonces, times and salts: that is what a reference stands for.
+func sameRequest(a, b *intent.Intent) bool {
+	if a.Kind != b.Kind || a.Wallet != b.Wallet || a.Path != b.Path || a.Chain != b.Chain {
+		return false
+	}
+	switch a.Kind {
+	case intent.Transfer:
+		return a.Transfer.Asset == b.Transfer.Asset && a.Transfer.To == b.Transfer.To && a.Transfer.Amount.Cmp(b.Transfer.Amount) == 0
+	case intent.Cancel:
+		return a.Cancel.Subject == b.Cancel.Subject
+	}
+	return a.Kind == intent.CreateWallet
+}
+
+// admit refuses early what the signers would refuse later, with better words.
+func (c *Coordinator) admit(ctx context.Context, it *item, i *intent.Intent, who intent.Initiator, now int64) error {
+	if i.Cluster != c.charter.Cluster || i.Charter != c.charter.Digest() {
+		return status.Errorf(codes.FailedPrecondition, "the intent was made under charter %s, in force is %s: get the present charter and sign the intent again", i.Charter.Short(), c.charter.Digest().Short())
+	}
+	if now >= i.Expires {
+		return status.Error(codes.FailedPrecondition, "the intent has expired: sign a new one")
+	}
+	decision, granted, err := c.preview(it, i, who, now)
+	if err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	_ = granted // nobody has approved yet
+	if decision.Outcome == policy.Deny && !it.Anyway {
+		return status.Errorf(codes.PermissionDenied, "the rules deny it: %s (the signers would refuse; --anyway sends it to them nevertheless)", reasons(decision))
+	}
+	if i.Kind == intent.CreateWallet {
+		if _, err := c.wallet(i.Wallet); err == nil {
+			return status.Errorf(codes.AlreadyExists, "there is a wallet %q already: choose another name", i.Wallet)
+		}
+		return nil
+	}
+	return c.admitPayment(ctx, i)
+}
+
+func (c *Coordinator) admitPayment(ctx context.Context, i *intent.Intent) error {
+	record, err := c.wallet(i.Wallet)
+	if err != nil {
+		return status.Error(codes.NotFound, err.Error())
+	}
+	account, err := evm.AddressOf(record.PublicKey)
+	if err != nil {
+		return status.Error(codes.Internal, err.Error())
+	}
+	if i.Account != account.String() {
+		return status.Errorf(codes.InvalidArgument, "account %s is not wallet %q, which is %s", i.Account, i.Wallet, account)
+	}
+	taken, err := c.slots()
+	if err != nil {
+		return status.Error(codes.Internal, err.Error())
+	}
+	if i.Kind == intent.Transfer && taken[slot{i.Chain, i.Account, i.Nonce}] {
+		return status.Errorf(codes.FailedPrecondition, "nonce %d of %s belongs to an intent that has not ended: ask for the next nonce and sign again", i.Nonce, i.Account)
+	}
+	client, err := c.chain(ctx, i.Chain)
+	if err != nil {
+		return status.Error(codes.Unavailable, err.Error())
+	}
+	native, err := client.Balance(ctx, account)
+	if err != nil {
+		return status.Error(codes.Unavailable, err.Error())
+	}
+	need := new(big.Int).Set(i.FeeCap)
+	if i.Kind == intent.Transfer {
+		asset, ok := c.charter.Asset(i.Chain, i.Transfer.Asset)
+		if !ok {
+			return status.Errorf(codes.InvalidArgument, "the charter has no asset %q on chain %q", i.Transfer.Asset, i.Chain)
+		}
+		if asset.Contract == "" {
+			need.Add(need, i.Transfer.Amount)
+		} else {
+			balance, err := c.tokenBalance(ctx, client, asset, account)
+			if err != nil {
+				return status.Error(codes.Unavailable, err.Error())
+			}
+			if balance.Cmp(i.Transfer.Amount) < 0 {
+				return status.Errorf(codes.FailedPrecondition, "amount %s %s is more than the balance of %s %s", policy.FormatAmount(i.Transfer.Amount, asset.Decimals), asset.Symbol, policy.FormatAmount(balance, asset.Decimals), asset.Symbol)
+			}
+		}
+	}
+	if native.Cmp(need) < 0 {
+		coin, ok := c.charter.NativeAsset(i.Chain)
+		if !ok {
+			return status.Errorf(codes.FailedPrecondition, "the charter has no native asset on chain %q", i.Chain)
+		}
+		return status.Errorf(codes.FailedPrecondition, "amount and fee cap together are %s %s, more than the balance of %s %s", policy.FormatAmount(need, coin.Decimals), coin.Symbol, policy.FormatAmount(native, coin.Decimals), coin.Symbol)
+	}
+	return nil
+}
+
+// State adds a statement to its intent and wakes the flow.
+func (s *service) State(_ context.Context, req *pb.StateRequest) (*pb.StateResponse, error) {
+	c := s.c
+	if req.Statement == nil {
+		return nil, status.Error(codes.InvalidArgument, "statement is missing")
+	}
+	signed := approval.Signed{Raw: req.Statement.Raw, Signature: req.Statement.Signature}
+	st, err := approval.Parse(signed.Raw)
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	it, err := c.items.get(st.Subject)
+	if err != nil {
+		return nil, status.Errorf(codes.NotFound, "intent %s: %v", st.Subject.Short(), err)
+	}
+	if it.ended() {
+		return nil, status.Errorf(codes.FailedPrecondition, "intent %s has ended: %s", it.ID.Short(), it.Detail)
+	}
+	i, _, err := open(c.charter, it)
+	if err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	// One statement on its own: whatever is wrong with it is said to its author now.
+	if refused := approval.Tally(c.charter, i, it.ID, []approval.Signed{signed}, time.Now().Unix()).Refused; len(refused) > 0 {
+		return nil, status.Errorf(codes.PermissionDenied, "%s (%s)", refused[0].Text, refused[0].Code)
+	}
+	if err := c.record("STATEMENT", it.ID, map[string]string{"person": st.Person, "kind": string(st.Kind)}); err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	if it, err = c.items.addStatement(it.ID, signed); err != nil {
+		return nil, status.Error(codes.ResourceExhausted, err.Error())
+	}
+	c.log.Info("statement", "intent", it.ID.Short(), "person", st.Person, "kind", string(st.Kind))
+	c.wake(it.ID)
+	view, err := s.view(it)
+	return &pb.StateResponse{Intent: view}, err
+}
+
+// Get answers one intent, with fresh verdicts of all signers while it waits for
+// people: they decide on what the signers say, not on what the coordinator says.
+func (s *service) Get(ctx context.Context, req *pb.GetRequest) (*pb.IntentView, error) {
+	it, err := s.find(req.Id)
+	if err != nil {
+		return nil, err
+	}
+	if it.Stage == pb.Stage_STAGE_APPROVAL {
+		it.Verdicts = s.c.judge(ctx, it)
+	}
+	return s.view(it)
+}
+
+func (s *service) find(id string) (*item, error) {
+	it, err := s.c.items.find(id)
+	if errors.Is(err, errNoItem) {
+		return nil, status.Error(codes.NotFound, err.Error())
+	} else if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	return it, nil
+}
+
+// List answers intents, newest first.
+func (s *service) List(_ context.Context, req *pb.ListRequest) (*pb.ListResponse, error) {
+	all, err := s.c.items.all()
+	if err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	limit := int(req.Limit)
+	if limit == 0 {
+		limit = 100
+	}
+	out := &pb.ListResponse{}
+	for n := range all {
+		if len(out.Intents) >= min(limit, 1000) {
+			break
+		}
+		if req.PendingOnly && all[n].ended() {
+			continue
+		}
+		view, err := s.view(&all[n])
+		if err != nil {
+			return nil, err
+		}
+		out.Intents = append(out.Intents, view)
+	}
+	return out, nil
+}
+
+// Watch sends the intent after each change until it has ended.
+func (s *service) Watch(req *pb.GetRequest, stream pb.Coordinator_WatchServer) error {
+	it, err := s.find(req.Id)
+	if err != nil {
+		return err
+	}
+	news, stop := s.c.watch(it.ID)
+	defer stop()
+	for {
+		if it, err = s.c.items.get(it.ID); err != nil {
+			return status.Error(codes.Internal, err.Error())
+		}
+		view, err := s.view(it)
+		if err != nil {
+			return err
+		}
+		if err := stream.Send(view); err != nil || it.ended() {
+			return err
+		}
+		select {
+		case <-stream.Context().Done():
+			return stream.Context().Err()
+		case <-news:
+		}
+	}
+}
+
+// Wallets answers the records that all signers signed.
+func (s *service) Wallets(context.Context, *pb.WalletsRequest) (*pb.WalletsResponse, error) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	out := &pb.WalletsResponse{}
+	for _, record := range s.c.records {
+		out.Wallets = append(out.Wallets, record)
+	}
+	return out, nil
+}
+
+// Cluster answers what the last question to each signer brought.
+func (s *service) Cluster(context.Context, *pb.ClusterRequest) (*pb.ClusterResponse, error) {
+	out := &pb.ClusterResponse{}
+	for _, sg := range s.c.signers {
+		st, err := sg.seen()
+		state := &pb.SignerState{Name: string(sg.id), Reachable: err == nil && st != nil, Status: st}
+		if err != nil {
+			state.Error = err.Error()
+		}
+		out.Signers = append(out.Signers, state)
+	}
+	return out, nil
+}
+
+func (s *service) view(it *item) (*pb.IntentView, error) {
+	c := s.c
+	v := &pb.IntentView{
+		Id: it.ID.String(), Intent: signedMessage(it.Intent.Raw, it.Intent.Signature), Statements: statements(it.Statements),
+		Stage: it.Stage, Detail: it.Detail, UnsignedTx: it.Unsigned, RawTx: it.Raw, TxHash: it.Hash, SignedBy: it.SignedBy,
+		Block: it.Block, FailureCode: it.Code, Updated: it.Updated,
+	}
+	for _, p := range it.Phases {
+		v.Phases = append(v.Phases, &pb.Phase{Name: p.Name, Milliseconds: p.Milliseconds})
+	}
+	for _, sg := range c.signers {
+		if rec, ok := it.Verdicts[string(sg.id)]; ok {
+			v.Verdicts = append(v.Verdicts, &pb.SignerVerdict{Signer: string(sg.id), Verdict: rec.Raw, Signature: rec.Signature, Error: rec.Error})
+		}
+	}
+	if it.Wallet != nil {
+		v.Wallet = new(pb.SignedRecord)
+		if err := proto.Unmarshal(it.Wallet, v.Wallet); err != nil {
+			return nil, status.Errorf(codes.Internal, "stored wallet record is damaged: %v", err)
+		}
+	}
+	c.mu.Lock()
+	v.Progress = c.progress[it.ID]
+	c.mu.Unlock()
+	i, who, err := open(c.charter, it)
+	if err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	if it.Stage == pb.Stage_STAGE_APPROVAL {
+		decision, _, err := c.preview(it, i, who, time.Now().Unix())
+		if err != nil {
+			return nil, status.Error(codes.Internal, err.Error())
+		}
+		v.PreviewAllows = decision.Outcome != policy.Deny
+		for _, r := range decision.Reasons {
+			v.Preview = append(v.Preview, r.Text)
+		}
+		for _, m := range decision.Missing {
+			v.Missing = append(v.Missing, missing(m))
+		}
+	}
+	return v, nil
+}
+
+func missing(m policy.Missing) string {
+	text := fmt.Sprintf("%d of %d approvals by group %s", m.Have, m.K, m.Group)
+	if m.Orgs > 1 {
+		text += fmt.Sprintf(", %d of %d organisations", m.HaveOrgs, m.Orgs)
+	}
+	return text + " (rule " + m.Rule + ")"
+}
+
+// build makes the transaction of a payment: what the intent says, at today's fee.
+func (c *Coordinator) build(ctx context.Context, i *intent.Intent) (*evm.Unsigned, error) {
+	client, err := c.chain(ctx, i.Chain)
+	if err != nil {
+		return nil, err
+	}
+	fees, err := client.Fees(ctx)
+	if err != nil {
+		return nil, err
+	}
+	account, err := evm.ParseAddress(i.Account)
+	if err != nil {
+		return nil, err
+	}
+	effect, err := evm.EffectOf(i, c.charter)
+	if err != nil {
+		return nil, err
+	}
+	estimate, err := client.EstimateGas(ctx, account, effect.To, effect.Value, effect.Data)
+	if err != nil {
+		return nil, err
+	}
+	gas := effect.Gas(estimate)
+	fees.Gas = gas
+	// The price per gas never exceeds what the intent's cap allows.
+	if most := new(big.Int).Div(i.FeeCap, new(big.Int).SetUint64(gas)); fees.FeeCap.Cmp(most) > 0 {
+		fees.FeeCap = most
+	}
+	if fees.TipCap.Cmp(fees.FeeCap) > 0 {
+		fees.TipCap = fees.FeeCap
+	}
+	return evm.Build(i, c.charter, fees)
+}
+
+func (c *Coordinator) tokenBalance(ctx context.Context, client balances, asset charter.Asset, account evm.Address) (*big.Int, error) {
+	contract, err := evm.ParseAddress(asset.Contract)
+	if err != nil {
+		return nil, err
+	}
+	return client.TokenBalance(ctx, contract, account)
+}
+
+type balances interface {
+	TokenBalance(ctx context.Context, contract, account evm.Address) (*big.Int, error)
+}

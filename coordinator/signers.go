@@ -1,0 +1,402 @@
+package coordinator
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"coffer/approval"
+	"coffer/canon"
+	"coffer/identity"
+	"coffer/intent"
+	"coffer/partial"
+	"coffer/party"
+	pb "coffer/proto/coffer/v1"
+	"coffer/verdict"
+)
+
+const (
+	// pollEvery is how often each signer is asked for its status.
+	pollEvery = time.Second
+	// askWithin bounds a question that needs no work from the signer.
+	askWithin = 3 * time.Second
+	// sessionWithin bounds one signing session; the signers have their own deadlines.
+	sessionWithin = 60 * time.Second
+	// ceremonyWithin bounds one key generation, which on slow machines takes minutes.
+	ceremonyWithin = 10 * time.Minute
+)
+
+// signer is the coordinator's connection to one signer and what it saw of it last.
+type signer struct {
+	id   party.ID
+	peer identity.ID
+	conn *grpc.ClientConn
+	api  pb.SignerClient
+
+	mu       sync.Mutex
+	status   *pb.StatusResponse
+	err      error
+	failures int // sessions that failed with it since its last success
+}
+
+func (s *signer) seen() (*pb.StatusResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.status, s.err
+}
+
+func (s *signer) count(ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ok {
+		s.failures = 0
+	} else {
+		s.failures++
+	}
+}
+
+// watchSigner keeps the status of one signer fresh, and hands it wallets that it
+// missed the end of.
+func (c *Coordinator) watchSigner(ctx context.Context, s *signer) {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		ask, cancel := context.WithTimeout(ctx, askWithin)
+		st, err := s.api.Status(ask, &pb.StatusRequest{})
+		cancel()
+		if err != nil {
+			err = errors.New(status.Convert(err).Message())
+		}
+		s.mu.Lock()
+		wasDown := s.err != nil || s.status == nil
+		s.status, s.err = st, err
+		s.mu.Unlock()
+		if err == nil {
+			if wasDown {
+				c.log.Info("signer answers", "signer", s.id)
+			}
+			c.exchangeWallets(ctx, s, st)
+		} else if !wasDown {
+			c.log.Warn("signer does not answer", "signer", s.id, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// exchangeWallets learns the records that a signer has and offers it those that it
+// lacks, because it was cut off in the last moment of their ceremony.
+func (c *Coordinator) exchangeWallets(ctx context.Context, s *signer, st *pb.StatusResponse) {
+	has := map[string]bool{}
+	for _, record := range st.Wallets {
+		r, err := c.learn(record)
+		if err != nil {
+			c.log.Warn("signer shows a wallet record that does not verify", "signer", s.id, "error", err)
+			continue
+		}
+		has[r.Name] = true
+		if err := c.keep(r.Name, record); err != nil {
+			c.log.Error("cannot store a wallet record", "error", err)
+		}
+	}
+	if st.Sealed {
+		return
+	}
+	c.mu.Lock()
+	var missing []*pb.SignedRecord
+	for name, record := range c.records {
+		if !has[name] {
+			missing = append(missing, record)
+		}
+	}
+	c.mu.Unlock()
+	for _, record := range missing {
+		ask, cancel := context.WithTimeout(ctx, askWithin)
+		_, err := s.api.AdoptWallet(ask, &pb.AdoptWalletRequest{Wallet: record})
+		cancel()
+		if err != nil {
+			c.log.Debug("signer does not adopt a wallet", "signer", s.id, "error", err)
+		}
+	}
+}
+
+// keep stores a verified record once.
+func (c *Coordinator) keep(name string, record *pb.SignedRecord) error {
+	stored, err := c.items.wallets()
+	if err != nil {
+		return err
+	}
+	if _, ok := stored[name]; ok {
+		return nil
+	}
+	raw, err := proto.Marshal(record)
+	if err != nil {
+		return err
+	}
+	return c.items.putWallet(name, raw)
+}
+
+func signedMessage(raw, signature []byte) *pb.SignedMessage {
+	return &pb.SignedMessage{Raw: raw, Signature: signature}
+}
+
+func statements(list []approval.Signed) []*pb.SignedMessage {
+	out := make([]*pb.SignedMessage, len(list))
+	for i, s := range list {
+		out[i] = signedMessage(s.Raw, s.Signature)
+	}
+	return out
+}
+
+// judge asks every signer for its signed verdict at the same time.
+func (c *Coordinator) judge(ctx context.Context, it *item) map[string]verdRec {
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	var mu sync.Mutex
+	out := map[string]verdRec{}
+	var wg sync.WaitGroup
+	for _, s := range c.signers {
+		wg.Go(func() {
+			rec := verdRec{}
+			reply, err := s.api.Judge(ctx, &pb.JudgeRequest{
+				Intent:     signedMessage(it.Intent.Raw, it.Intent.Signature),
+				Statements: statements(it.Statements),
+				UnsignedTx: it.Unsigned,
+			})
+			if err == nil {
+				rec.Raw, rec.Signature = reply.Verdict, reply.Signature
+				_, err = c.openVerdict(s, it.ID, rec)
+			}
+			if err != nil {
+				rec = verdRec{Error: status.Convert(err).Message()}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			out[string(s.id)] = rec
+		})
+	}
+	wg.Wait()
+	return out
+}
+
+func (c *Coordinator) openVerdict(s *signer, id canon.Digest, rec verdRec) (*verdict.Verdict, error) {
+	v, err := verdict.Verify(rec.Raw, rec.Signature, s.peer)
+	if err != nil {
+		return nil, fmt.Errorf("verdict of %s: %w", s.id, err)
+	}
+	if v.Signer != s.id || v.Intent != id || v.Cluster != c.charter.Cluster {
+		return nil, fmt.Errorf("verdict of %s is about something else", s.id)
+	}
+	return v, nil
+}
+
+// tally sorts the verdicts by what they say.
+type tally struct {
+	sign, wait, refuse, silent []*signer
+	reasons                    []string
+}
+
+func (c *Coordinator) tally(it *item) tally {
+	var t tally
+	for _, s := range c.signers {
+		rec, asked := it.Verdicts[string(s.id)]
+		if !asked || rec.Error != "" {
+			t.silent = append(t.silent, s)
+			if rec.Error != "" {
+				t.reasons = append(t.reasons, fmt.Sprintf("%s: %s", s.id, rec.Error))
+			}
+			continue
+		}
+		v, err := c.openVerdict(s, it.ID, rec)
+		if err != nil {
+			t.silent = append(t.silent, s)
+			continue
+		}
+		switch v.Outcome {
+		case verdict.Sign:
+			t.sign = append(t.sign, s)
+			continue
+		case verdict.Wait:
+			t.wait = append(t.wait, s)
+		default:
+			t.refuse = append(t.refuse, s)
+		}
+		var texts []string
+		for _, r := range v.Reasons {
+			texts = append(texts, r.Text)
+		}
+		texts = append(texts, v.Missing...)
+		t.reasons = append(t.reasons, fmt.Sprintf("%s: %s", s.id, strings.Join(texts, "; ")))
+	}
+	return t
+}
+
+// choose picks exactly need signers: those with the fewest recent failures.
+func choose(willing []*signer, need int) []*signer {
+	list := append([]*signer(nil), willing...)
+	failures := map[*signer]int{}
+	for _, s := range list {
+		s.mu.Lock()
+		failures[s] = s.failures
+		s.mu.Unlock()
+	}
+	sort.SliceStable(list, func(i, j int) bool { return failures[list[i]] < failures[list[j]] })
+	list = list[:need]
+	sort.Slice(list, func(i, j int) bool { return list[i].id < list[j].id })
+	return list
+}
+
+func freshAttempt() ([]byte, error) {
+	attempt := make([]byte, 32)
+	_, err := rand.Read(attempt)
+	return attempt, err
+}
+
+// sessionError is how a session or ceremony ended at one signer.
+type sessionError struct {
+	signer   party.ID
+	code     string
+	text     string
+	culprits []string
+	refused  *verdRec
+}
+
+func (e *sessionError) Error() string {
+	if len(e.culprits) > 0 {
+		return fmt.Sprintf("%s: %s (%s names %s)", e.signer, e.text, e.code, strings.Join(e.culprits, ", "))
+	}
+	return fmt.Sprintf("%s: %s (%s)", e.signer, e.text, e.code)
+}
+
+// session has exactly the given signers sign and returns their partials.
+func (c *Coordinator) session(ctx context.Context, it *item, signers []*signer) ([]partial.Partial, error) {
+	ctx, cancel := context.WithTimeout(ctx, sessionWithin)
+	defer cancel()
+	attempt, err := freshAttempt()
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(signers))
+	for i, s := range signers {
+		names[i] = string(s.id)
+	}
+	partials := make([]partial.Partial, len(signers))
+	// The first failure cancels the others' streams, which ends the session there too.
+	g, ctx := errgroup.WithContext(ctx)
+	for i, s := range signers {
+		g.Go(func() error {
+			stream, err := s.api.Sign(ctx, &pb.SignRequest{
+				Intent: signedMessage(it.Intent.Raw, it.Intent.Signature), Statements: statements(it.Statements),
+				UnsignedTx: it.Unsigned, Signers: names, Attempt: attempt,
+			})
+			if err != nil {
+				return unreachable(s, err)
+			}
+			for {
+				event, err := stream.Recv()
+				if err != nil {
+					return unreachable(s, err)
+				}
+				switch e := event.Event.(type) {
+				case *pb.SignEvent_Progress:
+					c.say(it.ID, "%s: %s", s.id, e.Progress.Text)
+				case *pb.SignEvent_Partial:
+					p := e.Partial
+					if len(p.Session) != 32 || len(p.R) != 33 || len(p.S) != 32 {
+						return &sessionError{signer: s.id, code: "PARTIAL_MALFORMED", text: "a partial with fields of a wrong length"}
+					}
+					partials[i] = partial.Partial{Session: canon.Digest(p.Session), R: [33]byte(p.R), S: [32]byte(p.S)}
+					return nil
+				default:
+					return ended(s, event.GetRefused(), event.GetFailed())
+				}
+			}
+		})
+	}
+	return partials, g.Wait()
+}
+
+func unreachable(s *signer, err error) error {
+	if errors.Is(err, io.EOF) {
+		return &sessionError{signer: s.id, code: "SIGNER_ENDED", text: "ended without an answer"}
+	}
+	return &sessionError{signer: s.id, code: "SIGNER_UNREACHABLE", text: status.Convert(err).Message()}
+}
+
+func ended(s *signer, refused *pb.JudgeResponse, failed *pb.Failure) error {
+	if refused != nil {
+		return &sessionError{signer: s.id, code: "REFUSED", text: "refused", refused: &verdRec{Raw: refused.Verdict, Signature: refused.Signature}}
+	}
+	return &sessionError{signer: s.id, code: failed.GetCode(), text: failed.GetText(), culprits: failed.GetCulprits()}
+}
+
+// ceremony has all signers generate the key of a wallet and returns its record.
+func (c *Coordinator) ceremony(ctx context.Context, it *item, i *intent.Intent) (*pb.SignedRecord, error) {
+	ctx, cancel := context.WithTimeout(ctx, ceremonyWithin)
+	defer cancel()
+	attempt, err := freshAttempt()
+	if err != nil {
+		return nil, err
+	}
+	records := make([]*pb.SignedRecord, len(c.signers))
+	g, ctx := errgroup.WithContext(ctx)
+	for n, s := range c.signers {
+		g.Go(func() error {
+			stream, err := s.api.CreateWallet(ctx, &pb.CreateWalletRequest{
+				Intent: signedMessage(it.Intent.Raw, it.Intent.Signature), Statements: statements(it.Statements), Attempt: attempt,
+			})
+			if err != nil {
+				return unreachable(s, err)
+			}
+			for {
+				event, err := stream.Recv()
+				if err != nil {
+					return unreachable(s, err)
+				}
+				switch e := event.Event.(type) {
+				case *pb.CeremonyEvent_Progress:
+					c.say(it.ID, "%s: %s", s.id, e.Progress.Text)
+				case *pb.CeremonyEvent_Wallet:
+					records[n] = e.Wallet
+					return nil
+				default:
+					return ended(s, event.GetRefused(), event.GetFailed())
+				}
+			}
+		})
+	}
+	err = g.Wait()
+	// One whole record is enough: it carries all signatures, and signers that were
+	// cut off adopt it later.
+	for _, record := range records {
+		if record == nil {
+			continue
+		}
+		r, learnErr := c.learn(record)
+		if learnErr != nil {
+			return nil, learnErr
+		}
+		if r.Name != i.Wallet {
+			return nil, fmt.Errorf("signers made wallet %q, want %q", r.Name, i.Wallet)
+		}
+		return record, c.keep(r.Name, record)
+	}
+	if err == nil {
+		err = errors.New("the ceremony ended without a record")
+	}
+	return nil, err
+}
