@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 
 	"github.com/multiformats/go-multiaddr"
@@ -26,6 +27,7 @@ const (
 	maxCard      = 16 << 10
 	maxAddresses = 8
 	maxText      = 1024
+	maxAddress   = 256
 	maxProof     = 8 << 10
 )
 
@@ -51,20 +53,86 @@ func (a AddressRecord) Encode() []byte {
 	return canon.New(addressDomain).String(string(a.Peer)).Uint64(a.Sequence).Strings(a.P2P).String(a.GRPC).Encoded()
 }
 
+// ParseAddressRecord reads a record that stands alone and verifies its signature.
+// The caller knows whose it must be, and keeps the one with the highest sequence.
+func ParseAddressRecord(raw, signature []byte) (AddressRecord, error) {
+	a, err := decodeAddress(raw)
+	if err == nil {
+		err = a.validate()
+	}
+	if err != nil {
+		return AddressRecord{}, fmt.Errorf("address record: %w", err)
+	}
+	if err := a.Peer.Verify(raw, signature); err != nil {
+		return AddressRecord{}, fmt.Errorf("%w: address record of %s: %w", ErrSignature, a.Peer, err)
+	}
+	return a, nil
+}
+
+func decodeAddress(raw []byte) (AddressRecord, error) {
+	d := canon.NewDecoder(addressDomain, raw)
+	a := AddressRecord{Peer: identity.ID(d.String(maxText)), Sequence: d.Uint64(), P2P: d.Strings(maxAddresses, maxText), GRPC: d.String(maxText)}
+	return a, d.Finish()
+}
+
 func (a AddressRecord) validate() error {
+	if _, err := a.Peer.PublicKey(); err != nil {
+		return err
+	}
 	if a.Sequence == 0 {
 		return fmt.Errorf("address sequence is 0, the first is 1")
 	}
 	if len(a.P2P) > maxAddresses {
 		return fmt.Errorf("%d addresses, at most %d", len(a.P2P), maxAddresses)
 	}
-	for _, m := range a.P2P {
-		if _, err := multiaddr.NewMultiaddr(m); err != nil {
-			return fmt.Errorf("address %q is not a multiaddr: %w", m, err)
+	for _, s := range a.P2P {
+		if err := checkMultiaddr(s); err != nil {
+			return err
 		}
 	}
-	if _, _, err := net.SplitHostPort(a.GRPC); err != nil {
-		return fmt.Errorf("address %q is not host:port: %w", a.GRPC, err)
+	return checkHostPort(a.GRPC)
+}
+
+// checkMultiaddr accepts what a signer dials as it stands: an address and port in
+// canonical spelling. A peer ID or a relay in it would lead elsewhere than the charter.
+func checkMultiaddr(s string) error {
+	if len(s) > maxAddress {
+		return fmt.Errorf("address %q…: it has %d characters, at most %d", s[:40], len(s), maxAddress)
+	}
+	m, err := multiaddr.NewMultiaddr(s)
+	if err != nil {
+		return fmt.Errorf("address %+q is not a multiaddr such as /ip4/192.0.2.1/tcp/4001: %w", s, err)
+	}
+	if m.String() != s {
+		return fmt.Errorf("address %+q: write it as %s", s, m)
+	}
+	for _, part := range m {
+		if c := part.Protocol().Code; c == multiaddr.P_P2P || c == multiaddr.P_CIRCUIT {
+			return fmt.Errorf("address %+q: leave out /%s; the charter says who is there", s, part.Protocol().Name)
+		}
+	}
+	return nil
+}
+
+func checkHostPort(s string) error {
+	const want = "write it as host:port, such as 192.0.2.1:7001"
+	if len(s) > maxAddress {
+		return fmt.Errorf("address %q…: it has %d characters, at most %d", s[:40], len(s), maxAddress)
+	}
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return fmt.Errorf("address %+q: %s: %w", s, want, err)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || strconv.FormatUint(n, 10) != port {
+		return fmt.Errorf("address %+q: port %+q is not 1 to 65535; %s", s, port, want)
+	}
+	if host == "" {
+		return fmt.Errorf("address %+q has no host, so nobody else finds it; %s", s, want)
+	}
+	for _, r := range host {
+		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune(".-:", r) {
+			return fmt.Errorf("address %+q: host holds %+q; %s", s, r, want)
+		}
 	}
 	return nil
 }
@@ -92,10 +160,11 @@ func (c Card) Encode() []byte {
 func (c Card) machine() bool { return c.Kind == CardSigner || c.Kind == CardCoordinator }
 
 func (c Card) validate() error {
-	for field, name := range map[string]string{"name": c.Name, "org": c.Org} {
-		if err := policy.CheckName(name); err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrCard, field, err)
-		}
+	if err := policy.CheckName(c.Name); err != nil {
+		return fmt.Errorf("%w: name: %w", ErrCard, err)
+	}
+	if err := policy.CheckName(c.Org); err != nil {
+		return fmt.Errorf("%w: organisation: %w", ErrCard, err)
 	}
 	if !c.machine() {
 		if err := c.Key.Validate(); err != nil {
@@ -164,15 +233,17 @@ func keyCard(kind string, key credential.Signer, name, org string) (string, erro
 	return c.line(proof), nil
 }
 
-// ParseCard reads a card and verifies that its owner holds its key.
+// ParseCard reads a card and verifies that its owner holds its key. It takes exactly
+// one line as it was printed, without space around it.
 func ParseCard(line string) (Card, error) {
-	text, ok := strings.CutPrefix(strings.TrimSpace(line), cardPrefix)
+	text, ok := strings.CutPrefix(line, cardPrefix)
 	if !ok || len(text) > maxCard {
 		return Card{}, fmt.Errorf("%w: it is one line that begins with %s", ErrCard, cardPrefix)
 	}
 	wire, err := base64.RawStdEncoding.Strict().DecodeString(text)
-	if err != nil {
-		return Card{}, fmt.Errorf("%w: it was cut or changed on the way", ErrCard)
+	// Go's decoder skips line breaks inside.
+	if err != nil || base64.RawStdEncoding.EncodeToString(wire) != text {
+		return Card{}, fmt.Errorf("%w: it was cut or changed on the way; ask for it again", ErrCard)
 	}
 	outer := canon.NewDecoder(cardDomain+"/signed", wire)
 	raw, proof := outer.Bytes(maxCard), outer.Bytes(maxProof)
@@ -204,9 +275,8 @@ func decodeCard(raw []byte) (Card, error) {
 	switch c.Kind {
 	case CardSigner, CardCoordinator:
 		c.Peer = identity.ID(d.String(maxText))
-		a := canon.NewDecoder(addressDomain, d.Bytes(maxCard))
-		c.Address = AddressRecord{Peer: identity.ID(a.String(maxText)), Sequence: a.Uint64(), P2P: a.Strings(maxAddresses, maxText), GRPC: a.String(maxText)}
-		if err := a.Finish(); err != nil {
+		var err error
+		if c.Address, err = decodeAddress(d.Bytes(maxCard)); err != nil {
 			d.Fail(fmt.Errorf("address: %w", err))
 		}
 	case CardPerson, CardService:

@@ -31,9 +31,9 @@ type Charter struct {
 	Rules         []policy.Rule     `json:"rules"`
 	Admin         AdminRule         `json:"admin"`
 
-	once     sync.Once
+	mu       sync.Mutex // guards the two below
 	compiled *policy.Set
-	fault    error
+	of       canon.Digest // of the charter that compiled was made for
 }
 
 // Signer is a node that holds shares.
@@ -145,10 +145,21 @@ func (c *Charter) Encode() []byte {
 // Digest identifies the charter; it is what people compare by another channel.
 func (c *Charter) Digest() canon.Digest { return canon.Sum(c.Encode()) }
 
-// Policy is the charter's compiled rules.
+// Policy is the charter's compiled rules. They are compiled once; the digest makes
+// sure that what was compiled is what the charter says now.
 func (c *Charter) Policy() (*policy.Set, error) {
-	c.once.Do(func() { c.compiled, c.fault = policy.Compile(c.Rules, c.vocabulary()) })
-	return c.compiled, c.fault
+	digest := c.Digest()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.compiled != nil && c.of == digest {
+		return c.compiled, nil
+	}
+	set, err := policy.Compile(c.Rules, c.vocabulary())
+	if err != nil {
+		return nil, err
+	}
+	c.compiled, c.of = set, digest
+	return set, nil
 }
 
 func (c *Charter) vocabulary() policy.Vocabulary {

@@ -1,10 +1,11 @@
 package charter
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
-	"sort"
+	"slices"
 	"strings"
 
 	"coffer/credential"
@@ -26,13 +27,27 @@ type Draft struct {
 	Admin         AdminRule              `json:"admin"`
 }
 
-// DraftPerson says which groups a person is in.
+// DraftPerson says which groups a person is in, and how many keys they have (0: one).
+// Without that number, whoever slips a card with a person's name among the others
+// would have that person's voice.
 type DraftPerson struct {
 	Groups []string `json:"groups"`
+	Keys   int      `json:"keys,omitempty"`
+}
+
+// UnmarshalJSON reads a draft as strictly as a charter file is read.
+func (d *Draft) UnmarshalJSON(raw []byte) error {
+	type plain Draft
+	var p plain
+	if err := decodeStrictly(raw, &p); err != nil {
+		return err
+	}
+	*d = Draft(p)
+	return nil
 }
 
 // Assemble makes version 1 of a charter from a draft and cards, with a cluster ID
-// drawn at random. Two cards of one person with two keys are that person's two keys.
+// drawn at random. A person with several keys has a card for each.
 func Assemble(d Draft, cards []string) (*File, error) {
 	c := &Charter{
 		Name: d.Name, Version: 1, Organisations: d.Organisations, Chains: d.Chains, Assets: d.Assets,
@@ -45,6 +60,7 @@ func Assemble(d Draft, cards []string) (*File, error) {
 	people := map[string]*Person{}
 	seen := map[string]bool{}
 	for n, line := range cards {
+		line = strings.TrimSpace(line)
 		card, err := ParseCard(line)
 		if err != nil {
 			return nil, fmt.Errorf("card %d: %w", n+1, err)
@@ -53,7 +69,7 @@ func Assemble(d Draft, cards []string) (*File, error) {
 			return nil, fmt.Errorf("card %d: %w: %s %q is there twice", n+1, ErrCard, card.Kind, card.Name)
 		}
 		seen[cardKey(card)] = true
-		f.Cards = append(f.Cards, strings.TrimSpace(line))
+		f.Cards = append(f.Cards, line)
 		switch card.Kind {
 		case CardSigner:
 			c.Signers = append(c.Signers, Signer{Name: party.ID(card.Name), Org: card.Org, Peer: card.Peer})
@@ -77,17 +93,24 @@ func Assemble(d Draft, cards []string) (*File, error) {
 			p.Keys = append(p.Keys, card.Key)
 		}
 	}
-	for name := range d.People {
+	for name, entry := range d.People {
 		p, ok := people[name]
 		if !ok {
 			return nil, fmt.Errorf("the draft lists person %q and there is no card of them: they run coffer enrol", name)
 		}
+		if want := max(entry.Keys, 1); len(p.Keys) != want {
+			return nil, fmt.Errorf("%w: person %q has %d cards and the draft expects %d; if all are theirs, write \"keys\": %d beside their groups", ErrCard, name, len(p.Keys), want, len(p.Keys))
+		}
 		c.People = append(c.People, *p)
 	}
-	sort.Slice(c.Signers, func(i, j int) bool { return c.Signers[i].Name < c.Signers[j].Name })
-	sort.Slice(c.Coordinators, func(i, j int) bool { return c.Coordinators[i].Name < c.Coordinators[j].Name })
-	sort.Slice(c.People, func(i, j int) bool { return c.People[i].Name < c.People[j].Name })
-	sort.Slice(c.Services, func(i, j int) bool { return c.Services[i].Name < c.Services[j].Name })
+	// The order in which cards arrive is chance; the charter must not depend on it.
+	slices.SortFunc(c.Signers, func(x, y Signer) int { return cmp.Compare(x.Name, y.Name) })
+	slices.SortFunc(c.Coordinators, func(x, y Coordinator) int { return cmp.Compare(x.Name, y.Name) })
+	slices.SortFunc(c.People, func(x, y Person) int { return cmp.Compare(x.Name, y.Name) })
+	slices.SortFunc(c.Services, func(x, y Service) int { return cmp.Compare(x.Name, y.Name) })
+	for i := range c.People {
+		slices.SortFunc(c.People[i].Keys, func(x, y credential.Key) int { return cmp.Compare(x.Public, y.Public) })
+	}
 	if err := f.VerifyPresent(); err != nil {
 		return nil, err
 	}

@@ -32,31 +32,49 @@ type Signature struct {
 	Signature []byte   `json:"signature"`
 }
 
-// ParseFile reads JSON strictly: unknown keys, doubled keys and text behind it are
-// refused, because what a reader overlooks an attacker uses.
+// ParseFile reads JSON strictly, and refuses a charter that is not valid.
 func ParseFile(raw []byte) (*File, error) {
 	if len(raw) > maxFile {
-		return nil, fmt.Errorf("charter file has %d bytes, at most %d allowed", len(raw), maxFile)
-	}
-	if err := checkKeys(raw); err != nil {
-		return nil, fmt.Errorf("charter file: %w", err)
+		return nil, fmt.Errorf("charter file has more than %d bytes", maxFile)
 	}
 	f := new(File)
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(f); err != nil {
+	if err := decodeStrictly(raw, f); err != nil {
 		return nil, fmt.Errorf("charter file: %w", err)
 	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("charter file: text after the JSON object")
-	}
 	if f.Charter == nil {
-		return nil, errors.New("charter file: the field charter is missing")
+		return nil, errors.New("charter file: the field charter is missing; is this another file?")
 	}
 	if err := f.Charter.Validate(); err != nil {
 		return nil, err
 	}
 	return f, nil
+}
+
+func plainKey(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// decodeStrictly reads one JSON value: keys as the tags spell them, each once, none
+// unknown, and nothing behind it. What a reader overlooks an attacker uses.
+func decodeStrictly(raw []byte, into any) error {
+	if err := checkKeys(raw); err != nil {
+		return err
+	}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		return err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("text after the JSON object; remove it")
+	}
+	return nil
 }
 
 // checkKeys refuses objects with one key twice: readers differ in which one counts.
@@ -86,8 +104,15 @@ func checkKeys(raw []byte) error {
 			continue
 		}
 		if top >= 0 && stack[top].object && stack[top].key {
-			// encoding/json matches keys without regard to case.
-			name := strings.ToLower(token.(string))
+			name, ok := token.(string)
+			if !ok {
+				return errors.New("a key is no text")
+			}
+			// encoding/json matches keys without regard to case, in all of Unicode:
+			// "\u212a" (Kelvin) would be read as "k".
+			if !plainKey(name) {
+				return fmt.Errorf("key %+q: keys are of a-z, 0-9, '-' and '_'", clip(name))
+			}
 			if stack[top].seen[name] {
 				return fmt.Errorf("key %q stands twice in one object", name)
 			}
@@ -128,11 +153,23 @@ func ReadFile(path string) (*File, error) {
 
 // WriteFile replaces path in one step.
 func WriteFile(path string, f *File) error {
-	raw, err := json.MarshalIndent(f, "", "  ")
+	raw, err := f.Marshal()
 	if err != nil {
 		return err
 	}
-	return store.WriteFile(path, append(raw, '\n'), 0o644)
+	return store.WriteFile(path, raw, 0o644)
+}
+
+// Marshal is the JSON of a file, indented for people: an operator reads it before signing.
+func (f *File) Marshal() ([]byte, error) {
+	var out bytes.Buffer
+	e := json.NewEncoder(&out)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false) // or "&&" in a rule reads \u0026\u0026
+	if err := e.Encode(f); err != nil {
+		return nil, fmt.Errorf("write charter: %w", err)
+	}
+	return out.Bytes(), nil
 }
 
 // Sign adds the signature of the signer whose identity key is, or replaces it.
@@ -155,6 +192,9 @@ func (f *File) Sign(key *identity.Key) error {
 // VerifyPresent verifies every signature and card that the file has, and that every
 // key of the charter is proved by a card.
 func (f *File) VerifyPresent() error {
+	if f.Charter == nil {
+		return fmt.Errorf("%w: the file holds none", ErrInvalid)
+	}
 	if err := f.Charter.Validate(); err != nil {
 		return err
 	}
@@ -162,18 +202,21 @@ func (f *File) VerifyPresent() error {
 		return err
 	}
 	raw := f.Charter.Encode()
+	if len(f.Signatures) > maxSigners {
+		return fmt.Errorf("%w: %d signatures, at most %d allowed", ErrSignature, len(f.Signatures), maxSigners)
+	}
 	seen := map[party.ID]bool{}
 	for _, s := range f.Signatures {
 		signer, ok := f.Charter.Signer(s.Signer)
 		if !ok {
-			return fmt.Errorf("%w: %q signed and is no signer of the charter", ErrSignature, s.Signer)
+			return fmt.Errorf("%w: charter %q carries a signature of %+q, who is no signer of it; remove it", ErrSignature, f.Charter.Name, clip(string(s.Signer)))
 		}
 		if seen[s.Signer] {
-			return fmt.Errorf("%w: signer %q signed twice", ErrSignature, s.Signer)
+			return fmt.Errorf("%w: charter %q carries a signature of signer %q twice; remove one", ErrSignature, f.Charter.Name, s.Signer)
 		}
 		seen[s.Signer] = true
 		if err := signer.Peer.Verify(raw, s.Signature); err != nil {
-			return fmt.Errorf("%w: that of signer %q does not fit this text: the charter was changed after it was signed, or the signature is not its own", ErrSignature, s.Signer)
+			return fmt.Errorf("%w: charter %q was edited after signer %q signed it, or the signature is not that signer's; get the file again from whoever made it", ErrSignature, f.Charter.Name, s.Signer)
 		}
 	}
 	return nil
@@ -200,7 +243,7 @@ func (f *File) Verify() error {
 // organisation, and refuses cards of others: they would bring foreign addresses.
 func (f *File) verifyCards() error {
 	c := f.Charter
-	proved := map[string]bool{}
+	proved, lines := map[string]bool{}, map[string]bool{}
 	if len(f.Cards) > 4096 {
 		return fmt.Errorf("%w: %d cards, at most 4096 allowed", ErrCard, len(f.Cards))
 	}
@@ -229,6 +272,12 @@ func (f *File) verifyCards() error {
 		if !listed {
 			return fmt.Errorf("%w: the card of %s %q is not what the charter lists", ErrCard, card.Kind, card.Name)
 		}
+		// A process that moved has a second card, of a higher sequence.
+		id := fmt.Sprint(cardKey(card), card.Address.Sequence)
+		if lines[id] {
+			return fmt.Errorf("%w: the card of %s %q is there twice; remove one", ErrCard, card.Kind, card.Name)
+		}
+		lines[id] = true
 		proved[cardKey(card)] = true
 	}
 	need := func(c Card) error {
@@ -290,7 +339,7 @@ func Open(path string, pin canon.Digest) (*Charter, *File, error) {
 		return nil, nil, err
 	}
 	if got := f.Charter.Digest(); got != pin {
-		return nil, nil, fmt.Errorf("%s: %w: it has digest %s, pinned is %s; the file was changed or replaced", path, ErrPin, got, pin)
+		return nil, nil, fmt.Errorf("%s: %w: charter %q has digest %s, pinned is %s; the file was edited or replaced, get it again from another operator", path, ErrPin, f.Charter.Name, got, pin)
 	}
 	if err := f.Verify(); err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", path, err)

@@ -3,9 +3,13 @@ package charter
 import (
 	"errors"
 	"fmt"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
 
 	"coffer/chain/evm/eip55"
 	"coffer/credential"
+	"coffer/identity"
 	"coffer/party"
 	"coffer/policy"
 )
@@ -13,6 +17,7 @@ import (
 // The largest charter; far above what people can oversee.
 const (
 	maxOrganisations = 64
+	maxSigners       = 20
 	maxCoordinators  = 16
 	maxPeople        = 512
 	maxKeys          = 8
@@ -23,16 +28,28 @@ const (
 	maxLists         = 64
 	maxEntries       = 4096
 	maxLabel         = 80
+	maxFaults        = 40
+
+	// maxChainID is EIP-2294's bound, above which signing hashes overflow 64 bits.
+	maxChainID = 1<<63 - 37
 )
 
 // Validate reports everything that is wrong with a charter, each with its field.
 func (c *Charter) Validate() error {
 	v := &validator{c: c, orgs: map[string]bool{}, keys: map[string]string{}, names: map[string]string{}}
+	// Sizes first: nothing below may take long, whoever wrote the file.
+	v.sizes()
+	if len(v.faults) > 0 {
+		return fmt.Errorf("%w: %w", ErrInvalid, errors.Join(v.faults...))
+	}
 	v.head()
 	v.processes()
 	v.members()
 	v.money()
 	v.authority()
+	if more := len(v.faults) - maxFaults; more > 0 {
+		v.faults = append(v.faults[:maxFaults:maxFaults], fmt.Errorf("and %d more", more))
+	}
 	if len(v.faults) > 0 {
 		return fmt.Errorf("%w: %w", ErrInvalid, errors.Join(v.faults...))
 	}
@@ -40,22 +57,41 @@ func (c *Charter) Validate() error {
 }
 
 type validator struct {
-	c      *Charter
-	orgs   map[string]bool
-	keys   map[string]string // whose key it is
-	names  map[string]string // what a name stands for
-	faults []error
+	c         *Charter
+	orgs      map[string]bool
+	keys      map[string]string    // whose key it is
+	names     map[string]string    // what a name stands for
+	contracts map[[2]string]string // symbol of a chain and contract
+	faults    []error
 }
 
 func (v *validator) fail(where, format string, args ...any) {
 	v.faults = append(v.faults, fmt.Errorf("%s: %w", where, fmt.Errorf(format, args...)))
 }
 
-func (v *validator) atMost(where string, n, most int) bool {
-	if n > most {
-		v.fail(where, "there are %d, at most %d allowed", n, most)
+func (v *validator) sizes() {
+	atMost := func(where string, n, most int) {
+		if n > most && len(v.faults) < maxFaults {
+			v.fail(where, "there are %d, at most %d allowed", n, most)
+		}
 	}
-	return n <= most
+	c := v.c
+	atMost("organisations", len(c.Organisations), maxOrganisations)
+	atMost("signers", len(c.Signers), maxSigners)
+	atMost("coordinators", len(c.Coordinators), maxCoordinators)
+	atMost("people", len(c.People), maxPeople)
+	for i, p := range c.People {
+		atMost(fmt.Sprintf("people[%d].groups", i), len(p.Groups), maxGroups)
+		atMost(fmt.Sprintf("people[%d].keys", i), len(p.Keys), maxKeys)
+	}
+	atMost("services", len(c.Services), maxServices)
+	atMost("chains", len(c.Chains), maxChains)
+	atMost("assets", len(c.Assets), maxAssets)
+	atMost("destinations", len(c.Destinations), maxLists)
+	for i, d := range c.Destinations {
+		atMost(fmt.Sprintf("destinations[%d].entries", i), len(d.Entries), maxEntries)
+	}
+	atMost("rules", len(c.Rules), policy.MaxRules)
 }
 
 // name checks a name's form and that nothing else in the charter has it: a signer
@@ -73,7 +109,7 @@ func (v *validator) name(where, name, what string) {
 
 func (v *validator) org(where, org string) {
 	if !v.orgs[org] {
-		v.fail(where+".org", "%q is not one of organisations; add it there or correct it", org)
+		v.fail(where+".org", "%q is not one of organisations; add it there or correct it", clip(org))
 	}
 }
 
@@ -85,6 +121,23 @@ func (v *validator) key(where, key, owner string) {
 	v.keys[key] = owner
 }
 
+// peer registers an identity under the form that a person's key would have, so that
+// a machine's key is found also where it is listed as a person's: whoever holds it
+// would be an approver and a signer at once.
+func (v *validator) peer(where string, id identity.ID, owner string) {
+	pub, err := id.PublicKey()
+	if err != nil {
+		v.fail(where, "%w", err)
+		return
+	}
+	blob, err := ssh.NewPublicKey(pub)
+	if err != nil {
+		v.fail(where, "%w", err)
+		return
+	}
+	v.key(where, string(ssh.MarshalAuthorizedKey(blob)), owner)
+}
+
 func (v *validator) head() {
 	c := v.c
 	if err := policy.CheckName(c.Name); err != nil {
@@ -94,15 +147,14 @@ func (v *validator) head() {
 		v.fail("cluster", "it is zero; make the file with coffer charter init, which draws it at random")
 	}
 	if c.Version != 1 {
-		v.fail("version", "it is %d; this release knows version 1 only", c.Version)
+		v.fail("version", "it is %d; this release knows version 1 only, whose successors the admin rule must sign", c.Version)
 	}
-	if !c.Previous.IsZero() {
+	if c.Version == 1 && !c.Previous.IsZero() {
 		v.fail("previous", "version 1 has none; leave it zero")
 	}
 	if len(c.Organisations) == 0 {
 		v.fail("organisations", "there are none; name at least one")
 	}
-	v.atMost("organisations", len(c.Organisations), maxOrganisations)
 	for i, o := range c.Organisations {
 		where := fmt.Sprintf("organisations[%d]", i)
 		if err := policy.CheckName(o); err != nil {
@@ -123,40 +175,30 @@ func (v *validator) processes() {
 	if len(c.Signers) != c.Quorum.Of {
 		v.fail("quorum.of", "it is %d and there are %d signers; they must be equal", c.Quorum.Of, len(c.Signers))
 	}
-	v.atMost("signers", len(c.Signers), 20)
 	for i, s := range c.Signers {
 		where := fmt.Sprintf("signers[%d]", i)
 		v.name(where, string(s.Name), "signer")
 		v.org(where, s.Org)
-		if _, err := s.Peer.PublicKey(); err != nil {
-			v.fail(where+".peer", "%w", err)
-		}
-		v.key(where+".peer", string(s.Peer), fmt.Sprintf("signer %q", s.Name))
+		v.peer(where+".peer", s.Peer, fmt.Sprintf("signer %q", s.Name))
 	}
 	if len(c.Coordinators) == 0 {
 		v.fail("coordinators", "there are none; list at least one")
 	}
-	v.atMost("coordinators", len(c.Coordinators), maxCoordinators)
 	for i, s := range c.Coordinators {
 		where := fmt.Sprintf("coordinators[%d]", i)
 		v.name(where, s.Name, "coordinator")
 		v.org(where, s.Org)
-		if _, err := s.Peer.PublicKey(); err != nil {
-			v.fail(where+".peer", "%w", err)
-		}
 		// A signer that is a coordinator too could be asked by itself.
-		v.key(where+".peer", string(s.Peer), fmt.Sprintf("coordinator %q", s.Name))
+		v.peer(where+".peer", s.Peer, fmt.Sprintf("coordinator %q", s.Name))
 	}
 }
 
 func (v *validator) members() {
 	c := v.c
-	v.atMost("people", len(c.People), maxPeople)
 	for i, p := range c.People {
 		where := fmt.Sprintf("people[%d]", i)
 		v.name(where, p.Name, "person")
 		v.org(where, p.Org)
-		v.atMost(where+".groups", len(p.Groups), maxGroups)
 		seen := map[string]bool{}
 		for n, g := range p.Groups {
 			at := fmt.Sprintf("%s.groups[%d]", where, n)
@@ -171,12 +213,10 @@ func (v *validator) members() {
 		if len(p.Keys) == 0 {
 			v.fail(where+".keys", "%q has no key; add the card of coffer enrol", p.Name)
 		}
-		v.atMost(where+".keys", len(p.Keys), maxKeys)
 		for n, k := range p.Keys {
 			v.credential(fmt.Sprintf("%s.keys[%d]", where, n), k, fmt.Sprintf("person %q", p.Name))
 		}
 	}
-	v.atMost("services", len(c.Services), maxServices)
 	for i, s := range c.Services {
 		where := fmt.Sprintf("services[%d]", i)
 		v.name(where, s.Name, "service")
@@ -187,10 +227,10 @@ func (v *validator) members() {
 
 func (v *validator) credential(where string, k credential.Key, owner string) {
 	if err := k.Validate(); err != nil {
-		v.fail(where, "%w", err)
+		v.fail(where, "%s: %w", owner, err)
 		return
 	}
-	v.key(where, k.Kind+" "+k.Public, owner)
+	v.key(where, k.Public+"\n", owner)
 }
 
 func (v *validator) money() {
@@ -198,7 +238,6 @@ func (v *validator) money() {
 	if len(c.Chains) == 0 {
 		v.fail("chains", "there are none; list at least one")
 	}
-	v.atMost("chains", len(c.Chains), maxChains)
 	names, ids := map[string]Chain{}, map[uint64]string{}
 	for i, ch := range c.Chains {
 		where := fmt.Sprintf("chains[%d]", i)
@@ -210,10 +249,10 @@ func (v *validator) money() {
 		}
 		names[ch.Name] = ch
 		if ch.Kind != "evm" {
-			v.fail(where+".kind", "%q is not known; this release knows \"evm\"", ch.Kind)
+			v.fail(where+".kind", "%q is not known; this release knows \"evm\"", clip(ch.Kind))
 		}
-		if ch.ChainID == 0 {
-			v.fail(where+".chain_id", "it is 0; write the network's EIP-155 chain ID")
+		if ch.ChainID == 0 || ch.ChainID > maxChainID {
+			v.fail(where+".chain_id", "it is %d; write the network's EIP-155 chain ID", ch.ChainID)
 		}
 		// Two names for one network would give one account two journals of nonces.
 		if other, twice := ids[ch.ChainID]; twice {
@@ -221,39 +260,42 @@ func (v *validator) money() {
 		}
 		ids[ch.ChainID] = ch.Name
 	}
-	v.atMost("assets", len(c.Assets), maxAssets)
-	contracts, native := map[string]string{}, map[string]bool{}
+	native := map[string]string{}
+	v.contracts = map[[2]string]string{}
 	for i, a := range c.Assets {
 		where := fmt.Sprintf("assets[%d]", i)
 		if _, ok := names[a.Chain]; !ok {
-			v.fail(where+".chain", "%q is not one of chains", a.Chain)
+			v.fail(where+".chain", "%q is not one of chains", clip(a.Chain))
 		}
 		if a.Decimals < 0 || a.Decimals > policy.MaxDecimals {
 			v.fail(where+".decimals", "it is %d; write 0 to %d", a.Decimals, policy.MaxDecimals)
 		}
 		if a.Contract == "" {
-			native[a.Chain] = true
+			if other, twice := native[a.Chain]; twice {
+				v.fail(where+".contract", "chain %q has the native asset %s already; write the contract of %s", a.Chain, other, a.Symbol)
+			}
+			native[a.Chain] = a.Symbol
 			continue
 		}
-		if _, err := eip55.Parse(a.Contract); err != nil {
-			v.fail(where+".contract", "%w", err)
+		v.address(where+".contract", a.Contract)
+		key := [2]string{a.Chain, a.Contract}
+		if other, twice := v.contracts[key]; twice {
+			v.fail(where+".contract", "it is that of %s already; keep one", other)
 		}
-		if other, twice := contracts[a.Chain+a.Contract]; twice {
-			v.fail(where+".contract", "it is that of %q already", other)
-		}
-		contracts[a.Chain+a.Contract] = a.Symbol
+		v.contracts[key] = a.Symbol
 	}
 	for _, ch := range c.Chains {
-		if !native[ch.Name] {
-			v.fail("assets", "chain %q has no coin of its own, in which fees are paid; add an asset without a contract", ch.Name)
+		if native[ch.Name] == "" {
+			v.fail("assets", "chain %q has no native asset, in which fees are paid; add an asset without a contract", ch.Name)
 		}
 	}
 	v.destinations(names)
 }
 
 func (v *validator) destinations(chains map[string]Chain) {
-	v.atMost("destinations", len(v.c.Destinations), maxLists)
-	names, labels, where := map[string]bool{}, map[[2]string]string{}, ""
+	names := map[string]bool{}
+	labels := map[[2]string]string{} // of a chain and address
+	named := map[[2]string]string{}  // address of a chain and label
 	for i, list := range v.c.Destinations {
 		at := fmt.Sprintf("destinations[%d]", i)
 		if err := policy.CheckName(list.Name); err != nil {
@@ -263,27 +305,51 @@ func (v *validator) destinations(chains map[string]Chain) {
 			v.fail(at+".name", "%q is named twice", list.Name)
 		}
 		names[list.Name] = true
-		if !v.atMost(at+".entries", len(list.Entries), maxEntries) {
-			continue
+		if len(list.Entries) == 0 {
+			v.fail(at+".entries", "%q has none; add an address, or leave the list out", list.Name)
 		}
+		listed := map[[2]string]bool{}
 		for n, e := range list.Entries {
-			where = fmt.Sprintf("%s.entries[%d]", at, n)
+			where := fmt.Sprintf("%s.entries[%d]", at, n)
 			if _, ok := chains[e.Chain]; !ok {
-				v.fail(where+".chain", "%q is not one of chains", e.Chain)
+				v.fail(where+".chain", "%q is not one of chains", clip(e.Chain))
 			}
-			if _, err := eip55.Parse(e.Address); err != nil {
-				v.fail(where+".address", "%w", err)
+			v.address(where+".address", e.Address)
+			key := [2]string{e.Chain, e.Address}
+			// The usual way to lose tokens for good.
+			if symbol, ok := v.contracts[key]; ok {
+				v.fail(where+".address", "it is the contract of %s itself, which gives nothing back; write the recipient's address", symbol)
 			}
+			if listed[key] {
+				v.fail(where+".address", "%s on %q is listed twice; remove one", e.Address, e.Chain)
+			}
+			listed[key] = true
 			if err := policy.CheckText(e.Label, maxLabel); err != nil {
 				v.fail(where+".label", "%w", err)
+				continue
 			}
-			// People decide by the label: an address has one, wherever it is listed.
-			key := [2]string{e.Chain, e.Address}
+			// People decide by the label: an address has one, wherever it is listed,
+			// and no other address on the chain has the same or one like it.
 			if other, ok := labels[key]; ok && other != e.Label {
 				v.fail(where+".label", "the address is %q elsewhere and %q here; use one label", other, e.Label)
 			}
 			labels[key] = e.Label
+			name := [2]string{e.Chain, strings.ToLower(e.Label)}
+			if other, ok := named[name]; ok && other != e.Address {
+				v.fail(where+".label", "%q is the label of %s too; tell them apart", e.Label, other)
+			}
+			named[name] = e.Address
 		}
+	}
+}
+
+// address accepts a checksummed address other than zero, from which nothing returns.
+func (v *validator) address(where, s string) {
+	a, err := eip55.Parse(s)
+	if err != nil {
+		v.fail(where, "%w", err)
+	} else if a == [20]byte{} {
+		v.fail(where, "it is the zero address, from which nothing returns; write the right one")
 	}
 }
 
@@ -298,18 +364,27 @@ func (v *validator) authority() {
 	group := c.vocabulary().Groups[c.Admin.Group]
 	switch {
 	case group.Members == 0:
-		v.fail("admin.group", "nobody is in group %q", c.Admin.Group)
-	case 2*c.Admin.K <= group.Members:
+		v.fail("admin.group", "nobody is in group %q; name a group that people are in", clip(c.Admin.Group))
+	case c.Admin.K <= group.Members/2: // without 2·K, which overflows
 		v.fail("admin.k", "%d of %d admins: more than half must agree, or two halves could write two charters", c.Admin.K, group.Members)
+	case c.Admin.K < 2:
+		v.fail("admin.k", "one admin alone could write the next charter, and so could one stolen key; enrol a second in %q and write 2", c.Admin.Group)
 	case c.Admin.K > group.Members:
 		v.fail("admin.k", "%d of %d admins can never agree", c.Admin.K, group.Members)
 	}
-	if c.Admin.Orgs < 0 || c.Admin.Orgs > group.Orgs {
-		v.fail("admin.orgs", "%d organisations, and the group has people of %d", c.Admin.Orgs, group.Orgs)
+	if c.Admin.Orgs < 0 || c.Admin.Orgs > group.Orgs || c.Admin.Orgs > c.Admin.K {
+		v.fail("admin.orgs", "it is %d; %d admins of a group of %d organisations are asked, so write at most the lesser", c.Admin.Orgs, c.Admin.K, group.Orgs)
 	}
 }
 
 // words of a quorum for people.
 func quorumWords(q party.Quorum) string {
 	return fmt.Sprintf("exactly %d of %d signers sign", q.Need, q.Of)
+}
+
+func clip(s string) string {
+	if len(s) > 80 {
+		return s[:80] + "…"
+	}
+	return s
 }
