@@ -112,6 +112,11 @@ func (r *Record) Validate() error {
 	if len(r.Signers) != r.Quorum.Of {
 		return fmt.Errorf("%d signers for a quorum of %s", len(r.Signers), r.Quorum)
 	}
+	for _, id := range r.Signers {
+		if !nameForm.MatchString(string(id)) {
+			return fmt.Errorf("signer name %q: use 1 to 32 of a-z, 0-9 and '-', beginning with a letter", string(id))
+		}
+	}
 	switch {
 	case r.Paths != RootOnly:
 		return fmt.Errorf("path rule %q: only %q is known to this version", r.Paths, RootOnly)
@@ -129,15 +134,25 @@ type Signed struct {
 	Signatures map[party.ID][]byte
 }
 
-// Open verifies a record: of this charter's cluster, made by signers that the
-// charter lists, with a valid signature of every one of them.
+// Open verifies a record: of this charter's cluster, with the charter's quorum and all
+// of its signers, and a valid signature of every one of them.
+//
+// All of them, not all that the record names: else two signers of seven could make a
+// "2-of-2" wallet of a name that people pay to, and sign it with "all" of its signers.
 func (s Signed) Open(c *charter.Charter) (*Record, error) {
+	if c == nil {
+		return nil, fmt.Errorf("wallet record: no charter to verify it under")
+	}
 	r, err := Parse(s.Raw)
 	if err != nil {
 		return nil, err
 	}
 	if r.Cluster != c.Cluster {
 		return nil, fmt.Errorf("wallet %q belongs to cluster %s, this is %s", r.Name, r.Cluster.Short(), c.Cluster.Short())
+	}
+	if r.Quorum != c.Quorum || !r.Signers.Equal(c.Parties()) {
+		return nil, fmt.Errorf("wallet %q is %s of %v, the charter's signers are %s of %v: a record needs all of them",
+			r.Name, r.Quorum, r.Signers, c.Quorum, c.Parties())
 	}
 	if len(s.Signatures) != len(r.Signers) {
 		return nil, fmt.Errorf("wallet %q has %d signatures, all %d signers must sign", r.Name, len(s.Signatures), len(r.Signers))
