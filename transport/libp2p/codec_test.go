@@ -1,0 +1,137 @@
+package libp2p_test
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"coffer/canon"
+	"coffer/transport"
+	"coffer/transport/libp2p"
+)
+
+var cluster = canon.Sum([]byte("a cluster"))
+
+func TestHelloGolden(t *testing.T) {
+	raw := libp2p.Hello(1, canon.Digest{0xaa, 31: 0xbb}, [16]byte{1, 15: 2}, "no")
+	const want = "00000014636f666665722f6d6573682d68656c6c6f2f7631" + // domain
+		"0000000000000001" + // version
+		"aa000000000000000000000000000000000000000000000000000000000000bb" +
+		"0000001001000000000000000000000000000002" + // instance
+		"000000026e6f"
+	if got := hex.EncodeToString(raw); got != want {
+		t.Errorf("hello is\n%s, want\n%s", got, want)
+	}
+}
+
+func TestHelloIsJudged(t *testing.T) {
+	other := canon.Sum([]byte("another cluster"))
+	for _, c := range []struct {
+		name string
+		raw  []byte
+		want error
+		text string
+	}{
+		{"equal", libp2p.Hello(1, cluster, [16]byte{}, ""), nil, ""},
+		{"cluster", libp2p.Hello(1, other, [16]byte{}, ""), libp2p.ErrCluster, other.Short()},
+		{"version", libp2p.Hello(2, cluster, [16]byte{}, ""), libp2p.ErrVersion, "it has 2, this side 1"},
+		{"refused", libp2p.Hello(1, cluster, [16]byte{}, "go\x1b[31m away"), libp2p.ErrRefused, "go?[31m away"},
+		{"long", libp2p.Hello(1, cluster, [16]byte{}, strings.Repeat("x", 201)), libp2p.ErrMalformed, ""},
+		{"longer", make([]byte, 513), libp2p.ErrMalformed, "513 bytes"},
+		{"empty", nil, libp2p.ErrMalformed, ""},
+		{"tail", append(libp2p.Hello(1, cluster, [16]byte{}, ""), 0), libp2p.ErrMalformed, ""},
+	} {
+		err := libp2p.Judge(c.raw, cluster)
+		if !errors.Is(err, c.want) || c.want != nil && !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+func TestFrameSizeIsCheckedFirst(t *testing.T) {
+	_, _, err := libp2p.ReadFrame([]byte{0, 8, 0, 1, 'x'}, transport.MaxFrame)
+	if !errors.Is(err, transport.ErrTooLarge) || !errors.Is(err, libp2p.ErrMalformed) {
+		t.Errorf("512 KiB and a byte: %v", err)
+	}
+	allocated := testing.AllocsPerRun(10, func() { _, _, _ = libp2p.ReadFrame([]byte{0xff, 0xff, 0xff, 0xff}, transport.MaxFrame) })
+	if allocated > 20 {
+		t.Errorf("%f allocations for a frame that is refused", allocated)
+	}
+}
+
+func TestQueue(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	t.Run("frames", func(t *testing.T) {
+		q := libp2p.NewQueue()
+		for i := range libp2p.QueueFrames {
+			if err := q.Push([]byte{byte(i)}, now); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := q.Push([]byte{1}, now); !errors.Is(err, transport.ErrQueueFull) {
+			t.Errorf("one too many: %v", err)
+		}
+		first, _ := q.First(now)
+		if first[0] != 0 {
+			t.Errorf("the oldest was dropped, not the newest")
+		}
+		// What has waited too long makes room.
+		later := now.Add(libp2p.QueueAge + time.Second)
+		if err := q.Push([]byte("fresh"), later); err != nil {
+			t.Fatal(err)
+		}
+		q.Done(first) // it has expired meanwhile: nothing else may be removed for it
+		if got, _ := q.First(later); string(got) != "fresh" {
+			t.Errorf("first is %q", got)
+		}
+	})
+	t.Run("bytes", func(t *testing.T) {
+		q := libp2p.NewQueue()
+		for range libp2p.QueueBytes / transport.MaxFrame {
+			if err := q.Push(make([]byte, transport.MaxFrame), now); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := q.Push([]byte{1}, now); !errors.Is(err, transport.ErrQueueFull) {
+			t.Errorf("over 8 MiB: %v", err)
+		}
+		first, _ := q.First(now)
+		q.Done(first)
+		if err := q.Push([]byte{1}, now); err != nil {
+			t.Errorf("after one was written: %v", err)
+		}
+	})
+}
+
+func FuzzHello(f *testing.F) {
+	f.Add(libp2p.Hello(1, cluster, [16]byte{1}, ""))
+	f.Add(libp2p.Hello(9, canon.Digest{}, [16]byte{}, "because"))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		again, err := libp2p.Reencode(raw)
+		if err == nil && !bytes.Equal(again, raw) {
+			t.Errorf("%x encodes again as %x", raw, again)
+		}
+	})
+}
+
+func FuzzFrame(f *testing.F) {
+	f.Add(libp2p.WriteFrame([]byte("frame")))
+	f.Add(libp2p.WriteFrame(nil))
+	f.Add([]byte{0, 8, 0, 1})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		frame, rest, err := libp2p.ReadFrame(raw, 1<<10)
+		if err != nil {
+			return
+		}
+		if len(frame) > 1<<10 {
+			t.Fatalf("frame of %d bytes", len(frame))
+		}
+		if again := append(libp2p.WriteFrame(frame), rest...); !bytes.Equal(again, raw) {
+			t.Errorf("%x encodes again as %x", raw, again)
+		}
+	})
+}

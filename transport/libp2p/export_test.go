@@ -1,0 +1,76 @@
+package libp2p
+
+import (
+	"bytes"
+	"time"
+
+	"coffer/canon"
+)
+
+// Hurry shortens the times that tests would wait for.
+func Hurry() {
+	openTime, beatEvery, silence, frameTime = 2*time.Second, 200*time.Millisecond, 2*time.Second, 4*time.Second
+}
+
+// Patient makes links wait for long for a peer that says nothing, until restore.
+func Patient() (restore func()) {
+	old := silence
+	silence = time.Hour
+	return func() { silence = old }
+}
+
+// Hello makes the bytes that a peer would send first.
+func Hello(version uint64, cluster canon.Digest, instance [16]byte, refused string) []byte {
+	return (&hello{Version: version, Cluster: cluster, Instance: instance, Refused: refused}).encode()
+}
+
+// Reencode parses a hello and encodes it again.
+func Reencode(raw []byte) ([]byte, error) {
+	h, err := parseHello(raw)
+	if err != nil {
+		return nil, err
+	}
+	return h.encode(), nil
+}
+
+// Judge parses a hello and judges it as a member of cluster would.
+func Judge(raw []byte, cluster canon.Digest) error {
+	h, err := parseHello(raw)
+	if err != nil {
+		return err
+	}
+	return h.accept(cluster)
+}
+
+type memory struct{ *bytes.Buffer }
+
+func (memory) SetReadDeadline(time.Time) error  { return nil }
+func (memory) SetWriteDeadline(time.Time) error { return nil }
+
+// ReadFrame and WriteFrame are the codec of a stream.
+func ReadFrame(raw []byte, limit int) (frame, rest []byte, err error) {
+	m := memory{bytes.NewBuffer(raw)}
+	frame, err = readFrame(m, limit, time.Second)
+	return frame, m.Bytes(), err
+}
+
+func WriteFrame(data []byte) []byte {
+	m := memory{new(bytes.Buffer)}
+	_ = writeFrame(m, data, time.Second)
+	return m.Bytes()
+}
+
+// Queue is a peer's queue.
+type Queue struct{ q *queue }
+
+func NewQueue() Queue                                        { return Queue{newQueue()} }
+func (q Queue) Push(data []byte, now time.Time) error        { return q.q.push(data, now) }
+func (q Queue) First(now time.Time) (data []byte, some bool) { return q.q.first(now) }
+func (q Queue) Done(data []byte)                             { q.q.done(data) }
+
+const (
+	QueueFrames = queueFrames
+	QueueBytes  = queueBytes
+)
+
+var QueueAge = queueAge

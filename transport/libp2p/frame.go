@@ -1,0 +1,81 @@
+package libp2p
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"time"
+
+	"coffer/transport"
+)
+
+// The times of a stream. They are variables for the package's own tests.
+var (
+	// openTime bounds each of: dialling, and negotiating and greeting on a stream.
+	openTime = 5 * time.Second
+	// beatEvery is how often a side that has nothing to say shows that it is there.
+	beatEvery = time.Second
+	// silence is how long a side waits for the beginning of a frame or beat.
+	silence = 5 * time.Second
+	// frameTime bounds the passage of one frame: a peer that takes or gives it byte by
+	// byte is cut. 512 KiB in 15 s is a line of 280 kbit/s.
+	frameTime = 15 * time.Second
+)
+
+const header = 4
+
+// wire is what frames need of a stream.
+type wire interface {
+	io.ReadWriter
+	SetReadDeadline(time.Time) error
+	SetWriteDeadline(time.Time) error
+}
+
+// writeFrame writes data behind its length; empty data is a beat.
+func writeFrame(w wire, data []byte, within time.Duration) error {
+	if err := w.SetWriteDeadline(time.Now().Add(within)); err != nil {
+		return err
+	}
+	buf := make([]byte, header+len(data))
+	binary.BigEndian.PutUint32(buf, uint32(len(data)))
+	copy(buf[header:], data)
+	_, err := w.Write(buf)
+	return err
+}
+
+// readFrame reads one frame of at most limit bytes; the result is empty for a beat.
+// The size is checked before anything is allocated for it.
+func readFrame(r wire, limit int, wait time.Duration) ([]byte, error) {
+	if err := r.SetReadDeadline(time.Now().Add(wait)); err != nil {
+		return nil, err
+	}
+	var head [header]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, err
+	}
+	size := binary.BigEndian.Uint32(head[:])
+	if size == 0 {
+		return nil, nil
+	}
+	if uint64(size) > uint64(limit) {
+		return nil, fmt.Errorf("%w: %w: %d bytes announced, at most %d", ErrMalformed, transport.ErrTooLarge, size, limit)
+	}
+	if err := r.SetReadDeadline(time.Now().Add(frameTime)); err != nil {
+		return nil, err
+	}
+	data := make([]byte, size)
+	if _, err := io.ReadFull(r, data); err != nil {
+		return nil, err
+	}
+	return data, nil
+}
+
+func writeHello(w wire, h *hello) error { return writeFrame(w, h.encode(), openTime) }
+
+func readHello(r wire) (*hello, error) {
+	raw, err := readFrame(r, maxHello, openTime)
+	if err != nil {
+		return nil, err
+	}
+	return parseHello(raw)
+}
