@@ -2,7 +2,6 @@ package gate
 
 import (
 	"fmt"
-	"math/big"
 	"slices"
 	"strings"
 
@@ -354,8 +353,8 @@ func mismatches(s *state, fees bool) *Refusal {
 }
 
 func digest(s *state) *Refusal {
-	d := new(big.Int).SetBytes(s.digest[:])
-	if d.Sign() == 0 || d.Cmp(secp256k1.S256().N) >= 0 {
+	var n secp256k1.ModNScalar
+	if tooLarge := n.SetBytes(&s.digest); tooLarge != 0 || n.IsZero() {
 		return refuse("the digest is zero or not below the group order; change the fee by one unit")
 	}
 	return nil

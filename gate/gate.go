@@ -82,7 +82,6 @@ type state struct {
 	granted       approval.Granted
 	decision      policy.Decision
 	unsigned      *evm.Unsigned
-	mismatches    []evm.Mismatch
 	digest        [32]byte
 }
 

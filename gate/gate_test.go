@@ -373,7 +373,7 @@ func testDigest(t *testing.T) {
 	if v := gate.CheckWithDigest(in, honest.SigningDigest()); v.Outcome != verdict.Sign {
 		t.Fatalf("the honest request is refused: %+v", v)
 	}
-	order := secp256k1.S256().N
+	order := secp256k1.Params().N
 	for name, d := range map[string]*big.Int{"zero": new(big.Int), "the order": order, "above it": new(big.Int).Add(order, big.NewInt(1))} {
 		var raw [32]byte
 		d.FillBytes(raw[:])
