@@ -44,13 +44,29 @@ func seeded(b byte) ed25519.PrivateKey {
 	return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{b}, ed25519.SeedSize))
 }
 
-var rsaKey = sync.OnceValue(func() *rsa.PrivateKey {
-	k, err := rsa.GenerateKey(rand.Reader, 3072)
+var rsaKey = sync.OnceValue(func() *rsa.PrivateKey { return newRSA(3072) })
+
+// newRSA has OpenSSH make the key: Go's search for primes takes a minute under the race detector.
+func newRSA(bits int) *rsa.PrivateKey {
+	dir, err := os.MkdirTemp("", "rsa")
 	if err != nil {
 		panic(err)
 	}
-	return k
-})
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "key")
+	if out, err := exec.Command("ssh-keygen", "-q", "-t", "rsa", "-b", fmt.Sprint(bits), "-N", "", "-f", path).CombinedOutput(); err != nil {
+		panic(fmt.Sprintf("%v: %s", err, out))
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		panic(err)
+	}
+	k, err := ssh.ParseRawPrivateKey(text)
+	if err != nil {
+		panic(err)
+	}
+	return k.(*rsa.PrivateKey)
+}
 
 var ecdsaKey = sync.OnceValue(func() *ecdsa.PrivateKey {
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -328,10 +344,7 @@ func TestOpenRefuses(t *testing.T) {
 	if err := os.Chmod(loose, 0o640); err != nil {
 		t.Fatal(err)
 	}
-	small, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
+	small := newRSA(2048)
 	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
