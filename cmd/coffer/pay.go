@@ -24,6 +24,9 @@ import (
 // lifetime is how long an intent is good for unless --expires says otherwise.
 const lifetime = 24 * time.Hour
 
+// skew is how far behind a signer's clock may be without delaying a request.
+const skew = 2 * time.Minute
+
 // waiting are the flags of commands that submit an intent.
 type waiting struct {
 	wait    bool
@@ -177,7 +180,8 @@ func finish(c *charter.Charter, i *intent.Intent, as string, w *waiting, key cre
 	now := time.Now()
 	i.Cluster, i.Charter = c.Cluster, c.Digest()
 	i.Initiator, i.Reference = as, w.ref
-	i.NotBefore, i.Expires = now.Unix(), now.Add(w.expires).Unix()
+	// Valid from a little earlier: a signer whose clock is behind need not wait.
+	i.NotBefore, i.Expires = now.Add(-skew).Unix(), now.Add(w.expires).Unix()
 	if i.FeeCap == nil {
 		i.FeeCap = new(big.Int)
 	}

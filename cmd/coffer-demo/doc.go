@@ -1,0 +1,2 @@
+// Command coffer-demo plays a whole cluster on one machine.
+package main

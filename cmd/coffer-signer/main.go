@@ -1,0 +1,352 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"coffer/canon"
+	"coffer/charter"
+	"coffer/engine"
+	"coffer/internal/cli"
+	"coffer/node"
+	"coffer/party"
+	pb "coffer/proto/coffer/v1"
+	"coffer/rpc"
+	"coffer/transport"
+	"coffer/transport/libp2p"
+)
+
+// workerArg makes this binary a worker process; it is no command for people.
+const workerArg = "worker"
+
+func main() {
+	if len(os.Args) == 2 && os.Args[1] == workerArg {
+		os.Exit(engine.WorkerMain(os.Stdin, os.Stdout))
+	}
+	cli.Main(command())
+}
+
+func command() *cobra.Command {
+	var dir string
+	root := &cobra.Command{
+		Use:     "coffer-signer",
+		Short:   "Run one signer: one share of each key, and a mind of its own",
+		Version: cli.Version(),
+	}
+	root.PersistentFlags().StringVar(&dir, "dir", "", "the signer's data directory (required)")
+	root.AddCommand(initCommand(&dir), cardCommand(&dir), joinCommand(&dir), runCommand(&dir), statusCommand(&dir), unsealCommand(&dir), sealCommand(&dir), validateCommand(&dir))
+	return root
+}
+
+func need(dir string) (node.Dir, error) {
+	if dir == "" {
+		return "", cli.Usagef("--dir is missing: name the signer's data directory")
+	}
+	return node.Dir(dir), nil
+}
+
+func initCommand(dir *string) *cobra.Command {
+	var s node.Settings
+	var name string
+	var secret cli.Secret
+	cmd := &cobra.Command{
+		Use:   "init",
+		Short: "Make a new signer and print its card, one line for whoever writes the charter",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d, err := need(*dir)
+			if err != nil {
+				return err
+			}
+			s.Name = party.ID(name)
+			if err := s.Validate(); err != nil {
+				return &cli.ExitError{Code: cli.Usage, Err: err}
+			}
+			passphrase, err := secret.Read("new passphrase for the shares of signer "+name, true)
+			if err != nil {
+				return err
+			}
+			card, err := node.Init(d, s, passphrase)
+			clear(passphrase)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), card)
+			fmt.Fprintf(cmd.ErrOrStderr(), "signer %s is made in %s; send the line above to whoever writes the charter\n", name, *dir)
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&name, "name", "", "name of this signer in the charter (required)")
+	f.StringVar(&s.Organisation, "org", "", "organisation that runs it (required)")
+	f.StringSliceVar(&s.ListenPeers, "listen-peers", nil, "multiaddr for the other signers, such as /ip4/10.0.0.1/tcp/7001 (required)")
+	f.StringVar(&s.ListenCoordinator, "listen-coordinator", "", "host:port for the coordinator (required)")
+	f.StringSliceVar(&s.AnnouncePeers, "announce-peers", nil, "multiaddr that the other signers dial, if not the listen address")
+	f.StringVar(&s.AnnounceCoordinator, "announce-coordinator", "", "host:port that the coordinator dials, if not the listen address")
+	f.IntVar(&s.PreParameters, "pre-parameters", 1, "sets of pre-parameters to keep ready for key generations")
+	secret.Flags(cmd)
+	return cmd
+}
+
+func cardCommand(dir *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "card",
+		Short: "Print this signer's card again",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d, err := need(*dir)
+			if err != nil {
+				return err
+			}
+			card, err := node.Card(d)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), card)
+			return nil
+		},
+	}
+}
+
+func joinCommand(dir *string) *cobra.Command {
+	var digest string
+	cmd := &cobra.Command{
+		Use:   "join FILE",
+		Short: "Check a charter, sign it and pin it; again with the file that all signed, to complete it",
+		Long: `join shows the charter, asks for the digest that you heard by another channel, signs
+the charter as this signer and writes the signature into FILE. Send FILE on; when every
+operator has signed, run join once more with it: the signer runs only with all signatures.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			d, err := need(*dir)
+			if err != nil {
+				return err
+			}
+			file, err := charter.ReadFile(args[0])
+			if err != nil {
+				return err
+			}
+			for _, line := range file.Charter.Describe() {
+				fmt.Fprintln(cmd.ErrOrStderr(), line)
+			}
+			if digest == "" {
+				got := file.Charter.Digest().String()
+				if err := cli.Confirm("type the digest that you heard by another channel:", got); err != nil {
+					return err
+				}
+				digest = got
+			}
+			pin, err := canon.ParseDigest(digest)
+			if err != nil {
+				return cli.Usagef("--digest: %w", err)
+			}
+			file, err = node.Join(d, file, pin)
+			if err != nil {
+				return err
+			}
+			if err := charter.WriteFile(args[0], file); err != nil {
+				return err
+			}
+			if err := file.Verify(); err != nil {
+				fmt.Fprintf(cmd.ErrOrStderr(), "signed and pinned; not complete yet: %v\n", err)
+				return nil
+			}
+			fmt.Fprintln(cmd.ErrOrStderr(), "signed and pinned; every operator has signed")
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&digest, "digest", "", "the digest that you heard by another channel; asked for if absent")
+	return cmd
+}
+
+func validateCommand(dir *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "validate",
+		Short: "Check settings and charter without starting anything",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d, err := need(*dir)
+			if err != nil {
+				return err
+			}
+			if err := node.Validate(d); err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.ErrOrStderr(), "settings and charter are valid")
+			return nil
+		},
+	}
+}
+
+func runCommand(dir *string) *cobra.Command {
+	var secret cli.Secret
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the signer; it starts sealed unless a passphrase is given",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d, err := need(*dir)
+			if err != nil {
+				return err
+			}
+			log := cli.Logger(cmd.ErrOrStderr())
+			var passphrase []byte
+			if secret.File != "" || secret.Descriptor >= 0 {
+				if passphrase, err = secret.Read("", false); err != nil {
+					return err
+				}
+			}
+			self, err := os.Executable()
+			if err != nil {
+				return fmt.Errorf("find this program to start workers: %w", err)
+			}
+			cfg := node.Config{
+				Dir: d, Logger: log, Version: cli.Version(), Passphrase: passphrase,
+				Link: link(log),
+				Host: func() (engine.Host, error) {
+					return engine.NewWorker(engine.WorkerConfig{Path: self, Args: []string{workerArg}, Logger: log})
+				},
+				Ready: func(address string) { fmt.Fprintf(cmd.OutOrStdout(), "ready %s\n", address) },
+			}
+			n, err := node.New(cfg)
+			if err != nil {
+				return err
+			}
+			return errors.Join(n.Run(cmd.Context()), n.Close())
+		},
+	}
+	secret.Flags(cmd)
+	return cmd
+}
+
+func statusCommand(dir *string) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show what the running signer has and is",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return operator(cmd.Context(), *dir, func(ctx context.Context, api pb.OperatorClient) error {
+				st, err := api.Status(ctx, &pb.StatusRequest{})
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					raw, err := protojson.MarshalOptions{Multiline: true, UseProtoNames: true}.Marshal(st)
+					if err != nil {
+						return err
+					}
+					fmt.Fprintln(cmd.OutOrStdout(), string(raw))
+					return nil
+				}
+				return printStatus(cmd, st)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+func printStatus(cmd *cobra.Command, st *pb.StatusResponse) error {
+	w := cmd.OutOrStdout()
+	seal := "unsealed"
+	if st.Sealed {
+		seal = "SEALED: run coffer-signer unseal"
+	}
+	fmt.Fprintf(w, "signer      %s  %s\n", st.Signer, st.PeerId)
+	fmt.Fprintf(w, "charter     version %d  %x\n", st.CharterVersion, st.CharterDigest)
+	fmt.Fprintf(w, "shares      %s\n", seal)
+	pool := fmt.Sprintf("%d ready", st.PreParameters)
+	if st.PreParametersBusy {
+		pool += ", searching"
+	}
+	fmt.Fprintf(w, "primes      %s\n", pool)
+	for _, p := range st.Peers {
+		state := "away"
+		if p.Connected {
+			state = "connected"
+		}
+		fmt.Fprintf(w, "peer        %s  %s\n", p.Signer, state)
+	}
+	fmt.Fprintf(w, "wallets     %d\n", len(st.Wallets))
+	fmt.Fprintf(w, "sessions    %d under way\n", st.ActiveSessions)
+	fmt.Fprintf(w, "audit       %d entries\n", st.AuditSize)
+	fmt.Fprintf(w, "version     %s\n", st.Version)
+	return nil
+}
+
+func unsealCommand(dir *string) *cobra.Command {
+	var secret cli.Secret
+	cmd := &cobra.Command{
+		Use:   "unseal",
+		Short: "Give the running signer the passphrase of its shares",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			passphrase, err := secret.Read("passphrase", false)
+			if err != nil {
+				return err
+			}
+			defer clear(passphrase)
+			return operator(cmd.Context(), *dir, func(ctx context.Context, api pb.OperatorClient) error {
+				if _, err := api.Unseal(ctx, &pb.UnsealRequest{Passphrase: passphrase}); err != nil {
+					return err
+				}
+				fmt.Fprintln(cmd.ErrOrStderr(), "unsealed")
+				return nil
+			})
+		},
+	}
+	secret.Flags(cmd)
+	return cmd
+}
+
+func sealCommand(dir *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "seal",
+		Short: "Make the running signer forget the key of its shares",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return operator(cmd.Context(), *dir, func(ctx context.Context, api pb.OperatorClient) error {
+				if _, err := api.Seal(ctx, &pb.SealRequest{}); err != nil {
+					return err
+				}
+				fmt.Fprintln(cmd.ErrOrStderr(), "sealed")
+				return nil
+			})
+		},
+	}
+}
+
+// link makes the mesh of a node's peers.
+func link(log *slog.Logger) func(node.Peers) (transport.Link, error) {
+	return func(p node.Peers) (transport.Link, error) {
+		peers := map[party.ID]libp2p.Peer{}
+		for id, address := range p.Others {
+			peers[id] = libp2p.Peer{ID: address.Peer, Addrs: address.P2P}
+		}
+		return libp2p.New(libp2p.Config{Key: p.Key, Self: p.Self, Peers: peers, Listen: p.Listen, Cluster: p.Cluster, Logger: log})
+	}
+}
+
+// operator calls the running signer on its Unix socket.
+func operator(ctx context.Context, dir string, call func(context.Context, pb.OperatorClient) error) error {
+	d, err := need(dir)
+	if err != nil {
+		return err
+	}
+	conn, err := rpc.DialUnix(d.Socket())
+	if err != nil {
+		return node.SocketError(d, err)
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	return call(ctx, pb.NewOperatorClient(conn))
+}

@@ -1,0 +1,460 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"coffer/approval"
+	"coffer/canon"
+	"coffer/chain/evm"
+	"coffer/charter"
+	"coffer/coordinator"
+	"coffer/credential"
+	"coffer/engine"
+	"coffer/engine/enginetest"
+	"coffer/identity"
+	"coffer/intent"
+	"coffer/internal/testcharter"
+	"coffer/node"
+	"coffer/party"
+	"coffer/policy"
+	pb "coffer/proto/coffer/v1"
+	"coffer/rpc"
+	"coffer/transport"
+	"coffer/transport/memnet"
+	"coffer/wallet"
+)
+
+// Supplier is the one destination that the cluster's rules permit.
+const Supplier = testcharter.Supplier
+
+// Passphrase is every signer's.
+const Passphrase = "correct horse battery"
+
+// WalletName is the wallet that the rules speak of.
+const WalletName = "treasury"
+
+// Config says what is unusual about a cluster.
+type Config struct {
+	Quorum party.Quorum // 2-of-3 if zero
+	// Host makes the engine of a signer; the fake one if nil.
+	Host func(party.ID) (engine.Host, error)
+	// ChainURL is the coordinator's endpoint of chain "dev".
+	ChainURL string
+	Seed     uint64
+}
+
+// Cluster is a running cluster. Everything ends with the test.
+type Cluster struct {
+	Charter *charter.Charter
+	File    *charter.File
+	People  map[string]credential.Signer
+	Net     *memnet.Net
+	Members map[party.ID]*Member
+	Desk    coordinator.Dir
+	DeskKey *identity.Key
+
+	t   testing.TB
+	cfg Config
+	log *slog.Logger
+}
+
+// Member is one signer.
+type Member struct {
+	ID   party.ID
+	Dir  node.Dir
+	Addr string
+
+	c      *Cluster
+	cancel context.CancelFunc
+	done   chan error
+}
+
+// New makes directories, keys and the charter, and starts every signer, unsealed.
+func New(t testing.TB, cfg Config) *Cluster {
+	t.Helper()
+	if cfg.Quorum == (party.Quorum{}) {
+		cfg.Quorum = party.Quorum{Need: 2, Of: 3}
+	}
+	c := &Cluster{t: t, cfg: cfg, People: map[string]credential.Signer{}, Members: map[party.ID]*Member{}, log: slog.New(slog.NewTextHandler(writer{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	root := t.TempDir()
+	var cards []string
+	add := func(card string, err error) {
+		t.Helper()
+		c.must(err)
+		cards = append(cards, card)
+	}
+	var ids []party.ID
+	for i := range cfg.Quorum.Of {
+		id := party.ID(rune('a' + i))
+		ids = append(ids, id)
+		m := &Member{ID: id, Dir: node.Dir(filepath.Join(root, "signer-"+string(id))), Addr: free(t), c: c}
+		c.Members[id] = m
+		add(node.Init(m.Dir, node.Settings{
+			Name: id, Organisation: []string{"exchange", "custodian", "auditor"}[i%3],
+			ListenPeers: []string{"/ip4/127.0.0.1/tcp/1"}, ListenCoordinator: m.Addr,
+		}, []byte(Passphrase)))
+	}
+	set, err := party.NewSet(ids...)
+	c.must(err)
+	c.Net = memnet.New(cfg.Seed, set)
+	t.Cleanup(func() { c.must(c.Net.Close()) })
+	c.Desk = coordinator.Dir(filepath.Join(root, "desk"))
+	settings := coordinator.Settings{Name: "desk", Organisation: "exchange", Listen: free(t)}
+	if cfg.ChainURL != "" {
+		settings.Chains = map[string]string{"dev": cfg.ChainURL}
+	}
+	add(coordinator.Init(c.Desk, settings))
+	c.DeskKey, err = identity.Load(c.Desk.Identity())
+	c.must(err)
+	for name, org := range map[string]string{"alice": "exchange", "bob": "exchange", "carol": "custodian"} {
+		c.People[name] = testcharter.SSH(t, name)
+		add(charter.NewPersonCard(c.People[name], name, org))
+	}
+	c.File, err = charter.Assemble(draft(cfg.Quorum), cards)
+	c.must(err)
+	c.Charter = c.File.Charter
+	for range 2 { // the second round gives everybody all signatures
+		for _, id := range set {
+			c.File, err = node.Join(c.Members[id].Dir, c.File, c.Charter.Digest())
+			c.must(err)
+		}
+	}
+	c.must(coordinator.Join(c.Desk, c.File, c.Charter.Digest()))
+	for _, id := range set {
+		c.Members[id].Start()
+	}
+	return c
+}
+
+func draft(q party.Quorum) charter.Draft {
+	two := []policy.Requirement{{Group: "approvers", K: 2, Orgs: 2}}
+	return charter.Draft{
+		Name: "test", Organisations: []string{"exchange", "custodian", "auditor"},
+		People: map[string]charter.DraftPerson{"alice": {}, "bob": {Groups: []string{"approvers"}}, "carol": {Groups: []string{"approvers"}}},
+		Chains: []charter.Chain{{Name: "dev", Kind: "evm", ChainID: 1337}},
+		Assets: []charter.Asset{{Symbol: "ETH", Chain: "dev", Decimals: 18}},
+		Destinations: []charter.DestinationList{{Name: "suppliers", Entries: []policy.Destination{
+			{Chain: "dev", Address: Supplier, Label: "coffee supplier"},
+		}}},
+		Quorum: q,
+		Rules: []policy.Rule{
+			{Name: "payments", When: `intent.kind == "transfer"`, MaxAmount: []string{"2 ETH"}, FeeCap: "0.01 ETH", Destinations: []string{"suppliers"}, Approvals: two},
+			{Name: "cancels", When: `intent.kind == "cancel"`, FeeCap: "0.02 ETH", Approvals: two},
+			{Name: "wallets", When: `intent.kind == "create_wallet"`, Approvals: two},
+		},
+		Admin: charter.AdminRule{Group: "approvers", K: 2, Orgs: 2},
+	}
+}
+
+func (c *Cluster) must(err error) {
+	c.t.Helper()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func free(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+type writer struct{ t testing.TB }
+
+func (w writer) Write(b []byte) (int, error) {
+	w.t.Helper()
+	w.t.Log(string(b[:len(b)-1]))
+	return len(b), nil
+}
+
+// Start runs the signer until Stop or the end of the test, and waits until it serves.
+func (m *Member) Start() {
+	m.StartSealed(false)
+}
+
+// StartSealed is Start without the passphrase if sealed.
+func (m *Member) StartSealed(sealed bool) {
+	c := m.c
+	c.t.Helper()
+	ready := make(chan struct{})
+	cfg := node.Config{
+		Dir: m.Dir, Logger: c.log, Version: "test",
+		Link:  func(node.Peers) (transport.Link, error) { return c.Net.Link(m.ID) },
+		Host:  func() (engine.Host, error) { return c.host(m.ID) },
+		Ready: func(string) { close(ready) },
+	}
+	if !sealed {
+		cfg.Passphrase = []byte(Passphrase)
+	}
+	n, err := node.New(cfg)
+	c.must(err)
+	ctx, cancel := context.WithCancel(context.Background())
+	m.cancel, m.done = cancel, make(chan error, 1)
+	go func() {
+		err := n.Run(ctx)
+		if closeErr := n.Close(); err == nil {
+			err = closeErr
+		}
+		m.done <- err
+	}()
+	c.t.Cleanup(m.Stop)
+	select {
+	case <-ready:
+	case err := <-m.done:
+		m.done <- err
+		c.t.Fatalf("signer %s: %v", m.ID, err)
+	case <-time.After(30 * time.Second):
+		c.t.Fatalf("signer %s does not serve", m.ID)
+	}
+	if !sealed {
+		c.Eventually("signer unsealed with primes", func() bool {
+			st, err := m.API().Status(c.t.Context(), &pb.StatusRequest{})
+			return err == nil && !st.Sealed && st.PreParameters > 0
+		})
+	}
+}
+
+func (c *Cluster) host(id party.ID) (engine.Host, error) {
+	if c.cfg.Host != nil {
+		return c.cfg.Host(id)
+	}
+	return enginetest.New(), nil
+}
+
+// Stop ends the signer and waits for it. It is idempotent.
+func (m *Member) Stop() {
+	if m.cancel == nil {
+		return
+	}
+	m.cancel()
+	m.cancel = nil
+	if err := <-m.done; err != nil {
+		m.c.t.Errorf("signer %s: %v", m.ID, err)
+	}
+}
+
+// API is the signer's service, called as the coordinator.
+func (m *Member) API() pb.SignerClient { return pb.NewSignerClient(m.Dial(m.c.DeskKey)) }
+
+// Dial connects to the signer's coordinator endpoint with any key.
+func (m *Member) Dial(key *identity.Key) *grpc.ClientConn {
+	m.c.t.Helper()
+	signer, _ := m.c.Charter.Signer(m.ID)
+	conn, err := rpc.Dial(key, signer.Peer, m.Addr)
+	m.c.must(err)
+	m.c.t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// Eventually waits for a condition, with a deadline.
+func (c *Cluster) Eventually(what string, ok func() bool) {
+	c.t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			c.t.Fatalf("not within 30 s: %s", what)
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+}
+
+// Sign completes an intent and signs it as a person.
+func (c *Cluster) Sign(who string, i *intent.Intent) intent.Signed {
+	c.t.Helper()
+	i.Cluster, i.Charter, i.Initiator = c.Charter.Cluster, c.Charter.Digest(), who
+	if i.Expires == 0 {
+		i.NotBefore, i.Expires = time.Now().Unix()-60, time.Now().Unix()+3600
+	}
+	if i.FeeCap == nil {
+		i.FeeCap = new(big.Int)
+	}
+	_, err := rand.Read(i.Salt[:])
+	c.must(err)
+	signed, err := intent.Sign(i, c.People[who])
+	c.must(err)
+	return signed
+}
+
+// CreateWallet is an intent for the wallet.
+func (c *Cluster) CreateWallet(ref string) intent.Signed {
+	c.t.Helper()
+	return c.Sign("alice", &intent.Intent{Kind: intent.CreateWallet, Wallet: WalletName, Reference: ref, CreateWallet: &intent.CreateWalletBody{
+		Quorum: c.Charter.Quorum, Signers: c.Charter.Parties(),
+	}})
+}
+
+// Payment is an intent to pay the supplier, in units of 0.1 ETH.
+func (c *Cluster) Payment(r *wallet.Record, ref string, nonce uint64, tenths int64) *intent.Intent {
+	c.t.Helper()
+	account, err := evm.AddressOf(r.PublicKey)
+	c.must(err)
+	return &intent.Intent{
+		Kind: intent.Transfer, Wallet: r.Name, Chain: "dev", Account: account.String(), Nonce: nonce, Reference: ref,
+		FeeCap:   big.NewInt(1e15),
+		Transfer: &intent.TransferBody{Asset: "ETH", To: Supplier, Amount: new(big.Int).Mul(big.NewInt(tenths), big.NewInt(1e17))},
+	}
+}
+
+// State is a person's statement about an intent.
+func (c *Cluster) State(who string, kind approval.Kind, subject canon.Digest) approval.Signed {
+	c.t.Helper()
+	s := &approval.Statement{
+		Cluster: c.Charter.Cluster, Kind: kind, Subject: subject, Person: who,
+		Issued: time.Now().Unix(), Expires: time.Now().Unix() + 3600,
+	}
+	_, err := rand.Read(s.Nonce[:])
+	c.must(err)
+	signed, err := approval.Sign(s, c.People[who])
+	c.must(err)
+	return signed
+}
+
+// Approvals are bob's and carol's.
+func (c *Cluster) Approvals(i intent.Signed) []*pb.SignedMessage {
+	c.t.Helper()
+	id := canon.Sum(i.Raw)
+	return []*pb.SignedMessage{
+		c.State("bob", approval.Approve, id).ToProto(), c.State("carol", approval.Approve, id).ToProto(),
+	}
+}
+
+// Unsigned is the transaction of a payment at a low fee.
+func (c *Cluster) Unsigned(i intent.Signed) *evm.Unsigned {
+	c.t.Helper()
+	parsed, err := intent.Parse(i.Raw)
+	c.must(err)
+	u, err := evm.Build(parsed, c.Charter, evm.Fees{TipCap: big.NewInt(1), FeeCap: big.NewInt(2e9), Gas: evm.PlainGas})
+	c.must(err)
+	return u
+}
+
+// Wallet has the signers make the wallet, and returns its record.
+func (c *Cluster) Wallet() *wallet.Record {
+	c.t.Helper()
+	i := c.CreateWallet("WALLET-1")
+	record, err := c.Ceremony(c.t.Context(), i, c.Approvals(i))
+	c.must(err)
+	return record
+}
+
+// Ceremony asks all signers for a wallet, as the coordinator would, and returns the
+// record that the first of them announced after all have answered.
+func (c *Cluster) Ceremony(ctx context.Context, i intent.Signed, statements []*pb.SignedMessage) (*wallet.Record, error) {
+	attempt := Attempt()
+	type answer struct {
+		record *pb.SignedRecord
+		err    error
+	}
+	answers := make(chan answer, len(c.Members))
+	for _, m := range c.Members {
+		go func() {
+			record, err := m.createWallet(ctx, i, statements, attempt)
+			answers <- answer{record, err}
+		}()
+	}
+	var record *wallet.Record
+	var first error
+	for range c.Members {
+		a := <-answers
+		if a.err != nil {
+			if first == nil {
+				first = a.err
+			}
+			continue
+		}
+		signed, err := wallet.FromProto(a.record)
+		if err == nil {
+			record, err = signed.Open(c.Charter)
+		}
+		if err != nil && first == nil {
+			first = err
+		}
+	}
+	if first != nil {
+		return nil, first
+	}
+	return record, nil
+}
+
+func (m *Member) createWallet(ctx context.Context, i intent.Signed, statements []*pb.SignedMessage, attempt []byte) (*pb.SignedRecord, error) {
+	stream, err := m.API().CreateWallet(ctx, &pb.CreateWalletRequest{Intent: i.ToProto(), Statements: statements, Attempt: attempt})
+	if err != nil {
+		return nil, err
+	}
+	for {
+		e, err := stream.Recv()
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("signer %s: %w", m.ID, err)
+		case e.GetWallet() != nil:
+			return e.GetWallet(), nil
+		case e.GetFailed() != nil:
+			return nil, fmt.Errorf("signer %s: %s: %s", m.ID, e.GetFailed().Code, e.GetFailed().Text)
+		case e.GetRefused() != nil:
+			return nil, fmt.Errorf("signer %s refused", m.ID)
+		}
+	}
+}
+
+// Attempt is a fresh attempt.
+func Attempt() []byte {
+	b := make([]byte, 32)
+	_, _ = rand.Read(b) // never fails since Go 1.24
+	return b
+}
+
+// Answer is how one signer's session ended.
+type Answer struct {
+	Partial *pb.Partial
+	Refused *pb.JudgeResponse
+	Failed  *pb.Failure
+	Err     error
+}
+
+// Session asks the given signers to sign, as the coordinator would.
+func (c *Cluster) Session(ctx context.Context, signers []party.ID, request func(party.ID) *pb.SignRequest) map[party.ID]Answer {
+	type named struct {
+		id party.ID
+		a  Answer
+	}
+	answers := make(chan named, len(signers))
+	for _, id := range signers {
+		go func() { answers <- named{id, c.Members[id].sign(ctx, request(id))} }()
+	}
+	out := map[party.ID]Answer{}
+	for range signers {
+		n := <-answers
+		out[n.id] = n.a
+	}
+	return out
+}
+
+func (m *Member) sign(ctx context.Context, req *pb.SignRequest) Answer {
+	stream, err := m.API().Sign(ctx, req)
+	if err != nil {
+		return Answer{Err: err}
+	}
+	for {
+		e, err := stream.Recv()
+		if err != nil {
+			return Answer{Err: err}
+		}
+		if e.GetProgress() == nil {
+			return Answer{Partial: e.GetPartial(), Refused: e.GetRefused(), Failed: e.GetFailed()}
+		}
+	}
+}

@@ -1,0 +1,390 @@
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"coffer/internal/devchain"
+)
+
+// Config says where and how the demo plays.
+type Config struct {
+	Bin  string    // folder with the programs
+	Dir  string    // empty: a temporary folder, removed at the end
+	Keep bool      // leave the cluster up until the context ends
+	Talk io.Writer // progress, for people
+	// Done is called with the result as soon as the story has ended.
+	Done func(*Result) error
+}
+
+// Result is what --json prints.
+type Result struct {
+	Wallet  Wallet             `json:"wallet"`
+	Acts    []Act              `json:"acts"`
+	Seconds map[string]float64 `json:"seconds"`
+	Dir     string             `json:"dir,omitempty"` // with --keep or --dir
+}
+
+// Wallet is the wallet that the signers made.
+type Wallet struct {
+	Name      string   `json:"name"`
+	Address   string   `json:"address"`
+	PublicKey string   `json:"public_key"`
+	Quorum    Quorum   `json:"quorum"`
+	Signers   []string `json:"signers"`
+	Record    string   `json:"record"`
+}
+
+// Quorum is how many of how many signers sign.
+type Quorum struct {
+	Need int `json:"need"`
+	Of   int `json:"of"`
+}
+
+// Act is one scene and its end.
+type Act struct {
+	Name     string              `json:"name"`
+	Outcome  string              `json:"outcome"` // mined or refused
+	Reasons  map[string][]string `json:"reasons"` // by signer
+	TxHash   string              `json:"tx_hash,omitempty"`
+	RawTx    string              `json:"raw_tx,omitempty"`
+	Signers  []string            `json:"signers"` // that took part in the signature
+	Received string              `json:"received,omitempty"`
+	Seconds  map[string]float64  `json:"seconds"`
+}
+
+// The story's numbers.
+const (
+	walletName  = "treasury"
+	payAmount   = "1.5"
+	limitAmount = "2"
+	overAmount  = "5"
+	fundAmount  = 20                                           // ETH
+	supplier    = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed" // an example address of EIP-55
+	chainID     = 1337
+)
+
+// Run plays the demo. Whatever happens, it ends every process that it started.
+func Run(ctx context.Context, cfg Config) (err error) {
+	s := &story{cfg: cfg, begin: time.Now(), seconds: map[string]float64{}}
+	if err := s.prepareDir(); err != nil {
+		return err
+	}
+	s.procs = &processes{bin: cfg.Bin, dir: s.dir}
+	defer func() {
+		s.procs.stop()
+		if s.temporary {
+			err = errors.Join(err, os.RemoveAll(s.dir))
+		} else if err != nil {
+			err = fmt.Errorf("%w (logs are in %s)", err, s.dir)
+		}
+	}()
+	result, err := s.play(ctx)
+	if err != nil && ctx.Err() == nil {
+		// A daemon that died explains more than the command that missed it.
+		if dead := s.procs.dead(); dead != nil {
+			err = fmt.Errorf("%w; %w", err, dead)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if err := cfg.Done(result); err != nil {
+		return err
+	}
+	if cfg.Keep {
+		s.explain()
+		<-ctx.Done()
+	}
+	return nil
+}
+
+type story struct {
+	cfg       Config
+	dir       string
+	temporary bool
+	procs     *processes
+	begin     time.Time
+	seconds   map[string]float64
+	url       string
+	faucet    *devchain.Faucet
+	said      string
+}
+
+func (s *story) prepareDir() error {
+	if s.cfg.Dir == "" {
+		dir, err := os.MkdirTemp("", "coffer-demo-")
+		s.dir, s.temporary = dir, true
+		return err
+	}
+	dir, err := filepath.Abs(s.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
+		return fmt.Errorf("--dir %s is not empty: choose another folder, nothing is overwritten", dir)
+	}
+	s.dir = dir
+	return os.MkdirAll(dir, 0o700)
+}
+
+func (s *story) say(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if text == s.said || s.cfg.Talk == nil {
+		return
+	}
+	s.said = text
+	fmt.Fprintf(s.cfg.Talk, "%6.1fs  %s\n", time.Since(s.begin).Seconds(), text)
+}
+
+// phase measures one part of the story.
+func (s *story) phase(name string, f func() error) error {
+	start := time.Now()
+	err := f()
+	s.seconds[name] = round(time.Since(start))
+	return err
+}
+
+func round(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }
+
+func (s *story) play(ctx context.Context) (*Result, error) {
+	result := &Result{Seconds: s.seconds}
+	if !s.temporary {
+		result.Dir = s.dir
+	}
+	if err := s.phase("setup", func() error { return s.setup(ctx) }); err != nil {
+		return nil, err
+	}
+	if err := s.phase("wallet", func() error { return s.wallet(ctx, result) }); err != nil {
+		return nil, err
+	}
+	if err := s.phase("fund", func() error {
+		s.say("funding %s with %d ETH from the dev chain's faucet", result.Wallet.Address, fundAmount)
+		return s.fund(ctx, result.Wallet.Address, fundAmount)
+	}); err != nil {
+		return nil, err
+	}
+	for _, act := range []func(context.Context, *Result) (*Act, error){s.actPayment, s.actRefusal} {
+		a, err := act(ctx, result)
+		if err != nil {
+			return nil, err
+		}
+		result.Acts = append(result.Acts, *a)
+	}
+	s.seconds["total"] = round(time.Since(s.begin))
+	return result, nil
+}
+
+// intentReport is the part of coffer's JSON that the story needs.
+type intentReport struct {
+	ID       string   `json:"id"`
+	Stage    string   `json:"stage"`
+	Detail   string   `json:"detail"`
+	TxHash   string   `json:"tx_hash"`
+	RawTx    string   `json:"raw_tx"`
+	SignedBy []string `json:"signed_by"`
+	Verdicts []struct {
+		Signer  string   `json:"signer"`
+		Outcome string   `json:"outcome"`
+		Checks  []string `json:"checks"`
+		Reasons []string `json:"reasons"`
+	} `json:"verdicts"`
+	Phases map[string]int64 `json:"phase_ms"`
+}
+
+// people run coffer as one person.
+func (s *story) as(ctx context.Context, person string, args ...string) (stdout string, code int, err error) {
+	args = append(args, "--home", s.path("home"), "--as", person, "--key", s.path("people", person))
+	return s.procs.command(ctx, func(line string) {
+		if strings.HasPrefix(line, "signing: ") || strings.HasPrefix(line, "broadcast: ") {
+			s.say("  %s", line)
+		}
+	}, "coffer", args...)
+}
+
+// approved has people approve an intent and follows it to its end.
+func (s *story) approved(ctx context.Context, id string, people ...string) (*intentReport, error) {
+	for _, p := range people {
+		s.say("%s reads the intent and approves it", p)
+		if _, _, err := s.as(ctx, p, "approve", id, "--yes"); err != nil {
+			return nil, err
+		}
+	}
+	out, _, err := s.as(ctx, people[0], "show", id, "--wait", "--timeout", "5m", "--json")
+	if err != nil {
+		return nil, err
+	}
+	return parseReport(out)
+}
+
+func parseReport(out string) (*intentReport, error) {
+	r := new(intentReport)
+	if err := json.Unmarshal([]byte(out), r); err != nil {
+		return nil, fmt.Errorf("read coffer's answer: %w", err)
+	}
+	return r, nil
+}
+
+func (s *story) wallet(ctx context.Context, result *Result) error {
+	s.say("alice asks for the wallet %q; every signer searches its own primes meanwhile", walletName)
+	out, _, err := s.as(ctx, "alice", "wallet", "create", walletName, "--ref", "WALLET-1")
+	if err != nil {
+		return err
+	}
+	r, err := s.approved(ctx, strings.TrimSpace(out), "bob", "carol")
+	if err != nil {
+		return err
+	}
+	if r.Stage != "done" {
+		return fmt.Errorf("the wallet was not made: %s", r.Detail)
+	}
+	for name, ms := range r.Phases {
+		s.seconds[name] = float64(ms) / 1000
+	}
+	out, _, err = s.as(ctx, "alice", "wallet", "show", walletName, "--json")
+	if err != nil {
+		return err
+	}
+	var shown struct {
+		Name, Address, Quorum, Record string
+		PublicKey                     string `json:"public_key"`
+		Signers                       []string
+	}
+	if err := json.Unmarshal([]byte(out), &shown); err != nil {
+		return fmt.Errorf("read coffer's answer: %w", err)
+	}
+	var q Quorum
+	if _, err := fmt.Sscanf(shown.Quorum, "%d-of-%d", &q.Need, &q.Of); err != nil {
+		return fmt.Errorf("read coffer's answer: quorum %q: %w", shown.Quorum, err)
+	}
+	result.Wallet = Wallet{Name: shown.Name, Address: shown.Address, PublicKey: shown.PublicKey, Quorum: q, Signers: shown.Signers, Record: shown.Record}
+	s.say("the wallet is %s; no process holds its key", shown.Address)
+	return nil
+}
+
+// actPayment is a payment as it should be.
+func (s *story) actPayment(ctx context.Context, result *Result) (*Act, error) {
+	start := time.Now()
+	s.say("act 1: alice asks to pay %s ETH to %s", payAmount, supplier)
+	before, err := s.balance(ctx, supplier)
+	if err != nil {
+		return nil, err
+	}
+	out, _, err := s.as(ctx, "alice", "pay", payAmount, "ETH", supplier, "--from", walletName, "--ref", "INV-7")
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.approved(ctx, strings.TrimSpace(out), "bob", "carol")
+	if err != nil {
+		return nil, err
+	}
+	if r.Stage != "done" {
+		return nil, fmt.Errorf("act 1: the payment is %s: %s", r.Stage, r.Detail)
+	}
+	after, err := s.balance(ctx, supplier)
+	if err != nil {
+		return nil, err
+	}
+	received := new(big.Int).Sub(after, before)
+	want := new(big.Int).Mul(big.NewInt(15), big.NewInt(1e17))
+	if received.Cmp(want) != 0 {
+		return nil, fmt.Errorf("act 1: the chain says that %s received %s wei, want %s", supplier, received, want)
+	}
+	if len(r.SignedBy) != result.Wallet.Quorum.Need {
+		return nil, fmt.Errorf("act 1: signed by %v, want exactly %d signers", r.SignedBy, result.Wallet.Quorum.Need)
+	}
+	s.say("act 1: %s, signed by %s", r.Detail, strings.Join(r.SignedBy, " and "))
+	return &Act{
+		Name: "a payment that two people approved", Outcome: "mined", Reasons: map[string][]string{}, TxHash: r.TxHash, RawTx: r.RawTx,
+		Signers: r.SignedBy, Received: received.String(), Seconds: phases(r, start),
+	}, nil
+}
+
+// actRefusal is a payment that breaks a rule, pressed on the signers.
+func (s *story) actRefusal(ctx context.Context, result *Result) (*Act, error) {
+	start := time.Now()
+	s.say("act 2: alice asks to pay %s ETH, over the limit of %s ETH, and sends it anyway", overAmount, limitAmount)
+	out, code, err := s.as(ctx, "alice", "pay", overAmount, "ETH", supplier, "--from", walletName, "--ref", "INV-8", "--anyway", "--wait", "--timeout", "2m", "--json")
+	if err == nil {
+		return nil, errors.New("act 2: the payment over the limit was not refused")
+	}
+	if code != 3 {
+		return nil, fmt.Errorf("act 2: exit code %d, want 3 (refused): %w", code, err)
+	}
+	r, err := parseReport(out)
+	if err != nil {
+		return nil, err
+	}
+	reasons := map[string][]string{}
+	for _, v := range r.Verdicts {
+		if v.Outcome != "refuse" || len(v.Reasons) == 0 {
+			return nil, fmt.Errorf("act 2: signer %s said %q without a reason to refuse", v.Signer, v.Outcome)
+		}
+		reasons[v.Signer] = v.Reasons
+	}
+	if len(reasons) != result.Wallet.Quorum.Of {
+		return nil, fmt.Errorf("act 2: %d signers refused, want all %d", len(reasons), result.Wallet.Quorum.Of)
+	}
+	s.say("act 2: every signer refused")
+	return &Act{Name: "a payment that breaks a rule, sent anyway", Outcome: "refused", Reasons: reasons, Signers: []string{}, Seconds: phases(r, start)}, nil
+}
+
+func phases(r *intentReport, start time.Time) map[string]float64 {
+	out := map[string]float64{"total": round(time.Since(start))}
+	for name, ms := range r.Phases {
+		out[name] = float64(ms) / 1000
+	}
+	return out
+}
+
+// Table prints the end of the story for people.
+func (r *Result) Table(w io.Writer) error {
+	fmt.Fprintf(w, "\nwallet %s  %s  (%d of %d signers sign; nobody holds the key)\n\n", r.Wallet.Name, r.Wallet.Address, r.Wallet.Quorum.Need, r.Wallet.Quorum.Of)
+	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(tw, "ACT\tOUTCOME\tSIGNERS\tSECONDS\tDETAIL")
+	for i, a := range r.Acts {
+		detail := a.TxHash
+		if a.Outcome == "refused" {
+			detail = fmt.Sprintf("%d signers, each with its own reason:", len(a.Reasons))
+		}
+		fmt.Fprintf(tw, "%d  %s\t%s\t%s\t%.1f\t%s\n", i+1, a.Name, a.Outcome, strings.Join(a.Signers, ", "), a.Seconds["total"], detail)
+		for _, name := range sorted(a.Reasons) {
+			fmt.Fprintf(tw, "\t\t\t\t%s: %s\n", name, strings.Join(a.Reasons[name], "; "))
+		}
+	}
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "\n%.1f s in all: setup %.1f, primes %.1f, key generation %.1f\n", r.Seconds["total"], r.Seconds["setup"], r.Seconds["primes"], r.Seconds["keygen"])
+	return nil
+}
+
+// explain says how to go on by hand.
+func (s *story) explain() {
+	if s.cfg.Talk == nil {
+		return
+	}
+	fmt.Fprintf(s.cfg.Talk, `
+The cluster stays up until Ctrl-C. In another terminal:
+
+  export PATH=%s:$PATH COFFER_HOME=%s COFFER_AS=alice COFFER_KEY=%s
+  coffer history
+  coffer pay 0.25 ETH %s --from %s --ref INV-9
+  coffer approve INTENT --as bob   --key %s
+  coffer approve INTENT --as carol --key %s
+  coffer-signer status --dir %s
+  coffer-coordinator status --dir %s
+
+The chain answers JSON-RPC at %s; logs are in %s.
+`, s.cfg.Bin, s.path("home"), s.path("people", "alice"), supplier, walletName, s.path("people", "bob"), s.path("people", "carol"),
+		s.path("signers", "a"), s.path("coordinator"), s.url, s.dir)
+}

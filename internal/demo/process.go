@@ -1,0 +1,189 @@
+package demo
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// processes are the daemons under way, ended in reverse order of their start.
+type processes struct {
+	bin string
+	dir string
+
+	mu   sync.Mutex
+	list []*process
+}
+
+type process struct {
+	name string
+	cmd  *exec.Cmd
+	log  *os.File
+	done chan struct{}
+	err  error
+}
+
+// start runs a daemon and waits until it prints "ready ADDRESS". Its talk goes to
+// a log file in the demo's directory.
+func (p *processes) start(ctx context.Context, name, program string, args ...string) (address string, err error) {
+	logPath := filepath.Join(p.dir, name+".log")
+	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.Command(filepath.Join(p.bin, program), args...)
+	cmd.Stderr = log
+	// A group of its own: Ctrl-C reaches the demo, which ends the daemons in order.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return "", errors.Join(err, log.Close())
+	}
+	if err := cmd.Start(); err != nil {
+		return "", errors.Join(fmt.Errorf("start %s: %w", program, err), log.Close())
+	}
+	proc := &process{name: name, cmd: cmd, log: log, done: make(chan struct{})}
+	p.mu.Lock()
+	p.list = append(p.list, proc)
+	p.mu.Unlock()
+
+	ready := make(chan string, 1)
+	go func() {
+		lines := bufio.NewScanner(out)
+		for lines.Scan() {
+			if addr, ok := strings.CutPrefix(lines.Text(), "ready "); ok {
+				select {
+				case ready <- addr:
+				default:
+				}
+			}
+		}
+		proc.err = cmd.Wait()
+		close(proc.done)
+	}()
+	select {
+	case addr := <-ready:
+		return addr, nil
+	case <-proc.done:
+		return "", fmt.Errorf("%s ended at its start: %s", name, tail(logPath))
+	case <-time.After(30 * time.Second):
+		return "", fmt.Errorf("%s was not ready within 30 seconds: %s", name, tail(logPath))
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
+
+// stop ends all daemons: asked first, killed after five seconds.
+func (p *processes) stop() {
+	p.mu.Lock()
+	list := p.list
+	p.list = nil
+	p.mu.Unlock()
+	for i := len(list) - 1; i >= 0; i-- {
+		_ = list[i].cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
+	}
+	deadline := time.After(5 * time.Second)
+	for i := len(list) - 1; i >= 0; i-- {
+		select {
+		case <-list[i].done:
+		case <-deadline:
+			_ = syscall.Kill(-list[i].cmd.Process.Pid, syscall.SIGKILL)
+			<-list[i].done
+		}
+		_ = list[i].log.Close()
+	}
+}
+
+// dead names a daemon that has ended by itself, with the end of its log.
+func (p *processes) dead() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, proc := range p.list {
+		select {
+		case <-proc.done:
+			return fmt.Errorf("%s has ended (%v): %s", proc.name, proc.err, tail(proc.log.Name()))
+		default:
+		}
+	}
+	return nil
+}
+
+func tail(path string) string {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(raw)), "\n")
+	if len(lines) > 5 {
+		lines = lines[len(lines)-5:]
+	}
+	return strings.Join(lines, " / ")
+}
+
+// command runs a program to its end. Progress lines on its stderr are passed on.
+func (p *processes) command(ctx context.Context, progress func(string), program string, args ...string) (stdout string, code int, err error) {
+	cmd := exec.CommandContext(ctx, filepath.Join(p.bin, program), args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 5 * time.Second
+	var out, errText bytes.Buffer
+	cmd.Stdout = &out
+	if progress == nil {
+		progress = func(string) {}
+	}
+	cmd.Stderr = &lineWriter{line: func(s string) { errText.WriteString(s + "\n"); progress(s) }}
+	err = cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && ctx.Err() == nil {
+		return out.String(), exit.ExitCode(), fmt.Errorf("%s %s: %s", program, args[0], strings.TrimSpace(errText.String()))
+	}
+	return out.String(), 0, err
+}
+
+type lineWriter struct {
+	buf  []byte
+	line func(string)
+}
+
+func (w *lineWriter) Write(b []byte) (int, error) {
+	w.buf = append(w.buf, b...)
+	for {
+		i := bytes.IndexByte(w.buf, '\n')
+		if i < 0 {
+			return len(b), nil
+		}
+		w.line(string(w.buf[:i]))
+		w.buf = w.buf[i+1:]
+	}
+}
+
+// freePorts asks the kernel for loopback ports that nobody uses.
+func freePorts(n int) ([]int, error) {
+	var ports []int
+	var open []io.Closer
+	defer func() {
+		for _, l := range open {
+			_ = l.Close() // a listener that only held a number
+		}
+	}()
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		open = append(open, l)
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports, nil
+}

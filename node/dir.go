@@ -1,0 +1,318 @@
+package node
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/multiformats/go-multiaddr"
+
+	"coffer/canon"
+	"coffer/charter"
+	"coffer/identity"
+	"coffer/keystore"
+	"coffer/party"
+	"coffer/store"
+)
+
+// Dir is a signer's data directory. Nothing in it is ever shared with another signer.
+type Dir string
+
+func (d Dir) path(name string) string { return filepath.Join(string(d), name) }
+
+// Identity is the file of the Ed25519 identity key.
+func (d Dir) Identity() string { return d.path("identity.key") }
+
+// SealFile holds the wrap key of all shares, encrypted under the passphrase.
+func (d Dir) SealFile() string { return d.path("seal.age") }
+
+// Store is the database of shares, pre-parameters and journal.
+func (d Dir) Store() string { return d.path("signer.db") }
+
+// Audit is the folder of the audit log.
+func (d Dir) Audit() string { return d.path("audit") }
+
+// Charter is this signer's own copy of the charter.
+func (d Dir) Charter() string { return d.path("charter.json") }
+
+// Pin is the file with the digest of the charter that the operator confirmed.
+func (d Dir) Pin() string { return d.path("charter.pin") }
+
+// Config is the settings file.
+func (d Dir) Config() string { return d.path("config.json") }
+
+// Socket is the operator's Unix socket.
+func (d Dir) Socket() string { return d.path("signer.sock") }
+
+// Settings is a signer's configuration file, config.json. Unknown keys are refused.
+type Settings struct {
+	// Name of this signer in the charter. Required.
+	Name party.ID `json:"name"`
+	// Organisation that runs it. Required.
+	Organisation string `json:"organisation"`
+	// ListenPeers are the multiaddrs on which other signers connect,
+	// such as "/ip4/10.0.0.1/tcp/7001". Required, at least one.
+	ListenPeers []string `json:"listen_peers"`
+	// ListenCoordinator is host:port for the coordinator's gRPC. Required.
+	ListenCoordinator string `json:"listen_coordinator"`
+	// AnnouncePeers and AnnounceCoordinator are what the card tells others to dial;
+	// empty means the listen addresses. Needed behind address translation.
+	AnnouncePeers       []string `json:"announce_peers,omitempty"`
+	AnnounceCoordinator string   `json:"announce_coordinator,omitempty"`
+	// PreParameters is how many sets of pre-parameters to keep ready for key
+	// generations; 1 if zero, at most 16. Each costs seconds to minutes of CPU.
+	PreParameters int `json:"pre_parameters,omitempty"`
+}
+
+var nameForm = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
+
+// Validate refuses settings that could not work, naming the field.
+func (s *Settings) Validate() error {
+	if !nameForm.MatchString(string(s.Name)) {
+		return fmt.Errorf("name %q: use 1 to 32 of a-z, 0-9 and '-', beginning with a letter", s.Name)
+	}
+	if !nameForm.MatchString(s.Organisation) {
+		return fmt.Errorf("organisation %q: use 1 to 32 of a-z, 0-9 and '-', beginning with a letter", s.Organisation)
+	}
+	if len(s.ListenPeers) == 0 {
+		return errors.New("listen_peers is empty: name at least one multiaddr, such as /ip4/127.0.0.1/tcp/7001")
+	}
+	for field, list := range map[string][]string{"listen_peers": s.ListenPeers, "announce_peers": s.AnnouncePeers} {
+		for _, a := range list {
+			if _, err := multiaddr.NewMultiaddr(a); err != nil {
+				return fmt.Errorf("%s: %q is not a multiaddr such as /ip4/127.0.0.1/tcp/7001: %w", field, a, err)
+			}
+		}
+	}
+	if _, _, err := net.SplitHostPort(s.ListenCoordinator); err != nil {
+		return fmt.Errorf("listen_coordinator: %q is not host:port: %w", s.ListenCoordinator, err)
+	}
+	if s.AnnounceCoordinator != "" {
+		if _, _, err := net.SplitHostPort(s.AnnounceCoordinator); err != nil {
+			return fmt.Errorf("announce_coordinator: %q is not host:port: %w", s.AnnounceCoordinator, err)
+		}
+	}
+	if s.PreParameters < 0 || s.PreParameters > 16 {
+		return fmt.Errorf("pre_parameters: %d is not between 0 and 16", s.PreParameters)
+	}
+	return nil
+}
+
+func (s *Settings) preParameters() int {
+	if s.PreParameters == 0 {
+		return 1
+	}
+	return s.PreParameters
+}
+
+func (s *Settings) announced() (peers []string, coordinator string) {
+	peers, coordinator = s.AnnouncePeers, s.AnnounceCoordinator
+	if len(peers) == 0 {
+		peers = s.ListenPeers
+	}
+	if coordinator == "" {
+		coordinator = s.ListenCoordinator
+	}
+	return peers, coordinator
+}
+
+// LoadSettings reads and validates config.json.
+func (d Dir) LoadSettings() (*Settings, error) {
+	raw, err := os.ReadFile(d.Config())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s is not a signer's directory: run coffer-signer init --dir %s first", string(d), string(d))
+	} else if err != nil {
+		return nil, fmt.Errorf("read settings: %w", err)
+	}
+	s := new(Settings)
+	dec := json.NewDecoder(strings.NewReader(string(raw)))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(s); err != nil {
+		return nil, fmt.Errorf("settings %s: %w", d.Config(), err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("settings %s: text after the settings", d.Config())
+	}
+	if err := s.Validate(); err != nil {
+		return nil, fmt.Errorf("settings %s: %w", d.Config(), err)
+	}
+	return s, nil
+}
+
+// Init makes a new signer in an empty or absent directory and returns its card.
+// It refuses a directory that has anything in it, so that no key is ever replaced.
+func Init(d Dir, s Settings, passphrase []byte) (card string, err error) {
+	if err := s.Validate(); err != nil {
+		return "", err
+	}
+	if len(passphrase) < 8 {
+		return "", errors.New("the passphrase has fewer than 8 characters: it is all that protects the shares of a stolen disk")
+	}
+	if err := os.MkdirAll(string(d), 0o700); err != nil {
+		return "", fmt.Errorf("make directory: %w", err)
+	}
+	entries, err := os.ReadDir(string(d))
+	if err != nil {
+		return "", fmt.Errorf("read directory: %w", err)
+	}
+	if len(entries) > 0 {
+		return "", fmt.Errorf("directory %s is not empty: choose another, nothing is ever overwritten", string(d))
+	}
+	if err := os.Chmod(string(d), 0o700); err != nil {
+		return "", fmt.Errorf("protect directory: %w", err)
+	}
+	// config.json is written last: a directory with it is complete.
+	key, err := identity.Create(d.Identity())
+	if err != nil {
+		return "", err
+	}
+	if err := keystore.CreateSeal(d.SealFile(), passphrase); err != nil {
+		return "", fmt.Errorf("create seal: %w", err)
+	}
+	db, err := store.Create(d.Store())
+	if err != nil {
+		return "", err
+	}
+	if err := db.Close(); err != nil {
+		return "", fmt.Errorf("close store: %w", err)
+	}
+	if err := os.Mkdir(d.Audit(), 0o700); err != nil {
+		return "", fmt.Errorf("make audit folder: %w", err)
+	}
+	raw, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return "", err
+	}
+	if err := store.WriteFile(d.Config(), append(raw, '\n'), 0o600); err != nil {
+		return "", fmt.Errorf("write settings: %w", err)
+	}
+	return makeCard(key, &s)
+}
+
+// Card prints the card of an existing signer again.
+func Card(d Dir) (string, error) {
+	s, err := d.LoadSettings()
+	if err != nil {
+		return "", err
+	}
+	key, err := identity.Load(d.Identity())
+	if err != nil {
+		return "", err
+	}
+	return makeCard(key, s)
+}
+
+func makeCard(key *identity.Key, s *Settings) (string, error) {
+	peers, coordinator := s.announced()
+	return charter.NewSignerCard(key, s.Name, s.Organisation, peers, coordinator)
+}
+
+// Join checks a charter file, signs its charter as this signer and pins it. pin is
+// the digest that the operator heard by another channel. The file comes back with
+// the signature in it; joining again with the file that all signed completes it.
+func Join(d Dir, file *charter.File, pin canon.Digest) (*charter.File, error) {
+	s, err := d.LoadSettings()
+	if err != nil {
+		return nil, err
+	}
+	key, err := identity.Load(d.Identity())
+	if err != nil {
+		return nil, err
+	}
+	c := file.Charter
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("charter: %w", err)
+	}
+	if got := c.Digest(); got != pin {
+		return nil, fmt.Errorf("charter has digest %s, you gave %s: it is not the charter that you were told of; compare with the other operators by phone", got, pin)
+	}
+	me, ok := c.Signer(s.Name)
+	if !ok || me.Peer != key.ID() {
+		return nil, fmt.Errorf("charter %q does not list signer %q with the identity %s of this directory: send its card to whoever makes the charter", c.Name, s.Name, key.ID())
+	}
+	if me.Org != s.Organisation {
+		return nil, fmt.Errorf("charter says that signer %q belongs to %q, this directory says %q", s.Name, me.Org, s.Organisation)
+	}
+	switch old, err := readPin(d); {
+	case err == nil && old != pin:
+		return nil, fmt.Errorf("this signer has joined charter %s already and never changes to another by join", old)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	}
+	if err := file.Sign(key); err != nil {
+		return nil, err
+	}
+	if err := file.VerifyPresent(); err != nil {
+		return nil, err
+	}
+	if err := charter.WriteFile(d.Charter(), file); err != nil {
+		return nil, err
+	}
+	if err := store.WriteFile(d.Pin(), []byte(pin.String()+"\n"), 0o600); err != nil {
+		return nil, fmt.Errorf("pin charter: %w", err)
+	}
+	return file, nil
+}
+
+func readPin(d Dir) (canon.Digest, error) {
+	raw, err := os.ReadFile(d.Pin())
+	if err != nil {
+		return canon.Digest{}, err
+	}
+	pin, err := canon.ParseDigest(strings.TrimSpace(string(raw)))
+	if err != nil {
+		return canon.Digest{}, fmt.Errorf("pin %s: %w", d.Pin(), err)
+	}
+	return pin, nil
+}
+
+// openCharter returns the pinned charter, complete with every operator's signature.
+func openCharter(d Dir) (*charter.Charter, *charter.File, error) {
+	pin, err := readPin(d)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, errors.New("this signer has no charter: run coffer-signer join FILE first")
+	} else if err != nil {
+		return nil, nil, err
+	}
+	c, file, err := charter.Open(d.Charter(), pin)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open charter: %w", err)
+	}
+	return c, file, nil
+}
+
+// Validate checks settings, identity and charter of a directory without touching
+// its store, so that it can be run beside the signer.
+func Validate(d Dir) error {
+	s, err := d.LoadSettings()
+	if err != nil {
+		return err
+	}
+	key, err := identity.Load(d.Identity())
+	if err != nil {
+		return err
+	}
+	c, _, err := openCharter(d)
+	if err != nil {
+		return err
+	}
+	if me, ok := c.Signer(s.Name); !ok || me.Peer != key.ID() {
+		return fmt.Errorf("the charter does not list signer %q with the identity of this directory", s.Name)
+	}
+	return nil
+}
+
+// SocketError explains why the operator's socket did not answer.
+func SocketError(d Dir, err error) error {
+	if _, statErr := os.Stat(d.Socket()); errors.Is(statErr, fs.ErrNotExist) {
+		return fmt.Errorf("no signer runs on %s: start it with coffer-signer run --dir %s", string(d), string(d))
+	}
+	return fmt.Errorf("the signer does not answer on %s: %w", d.Socket(), err)
+}

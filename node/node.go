@@ -1,0 +1,460 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"coffer/audit"
+	"coffer/canon"
+	"coffer/charter"
+	"coffer/engine"
+	"coffer/gate"
+	"coffer/identity"
+	"coffer/intent"
+	"coffer/journal"
+	"coffer/keyshare"
+	"coffer/keystore"
+	"coffer/party"
+	pb "coffer/proto/coffer/v1"
+	"coffer/rpc"
+	"coffer/store"
+	"coffer/transport"
+	"coffer/wallet"
+)
+
+// Config is what a signer runs on.
+type Config struct {
+	Dir     Dir
+	Logger  *slog.Logger
+	Version string
+	// Link connects to the other signers' links.
+	Link func(Peers) (transport.Link, error)
+	// Host starts an engine: a worker process in production.
+	Host func() (engine.Host, error)
+	// Passphrase, if set, unseals the signer at its start; it is cleared.
+	Passphrase []byte
+	// Ready, if set, is called with the coordinator endpoint's address once all is served.
+	Ready func(address string)
+}
+
+// Peers is what a link needs to know.
+type Peers struct {
+	Self    party.ID
+	Key     *identity.Key
+	Cluster canon.Digest
+	Listen  []string
+	Others  map[party.ID]charter.AddressRecord
+}
+
+// ErrSealed says that the operator has not given the passphrase since the start.
+var ErrSealed = errors.New("this signer is sealed: its operator must run coffer-signer unseal")
+
+// Node is one signer.
+type Node struct {
+	cfg      Config
+	settings *Settings
+	log      *slog.Logger
+	key      *identity.Key
+	self     party.ID
+	charter  *charter.Charter
+	file     *charter.File
+	roster   map[party.ID]identity.ID
+	others   party.Set
+
+	db      *bbolt.DB
+	keys    *keystore.Store
+	journal *journal.Journal
+	audit   *audit.Log
+	link    transport.Link
+
+	junk      *junk
+	decisions *decisions
+
+	// mail is how everybody else has the loop do something.
+	mail    chan func()
+	closed  chan struct{}
+	closing sync.Once
+
+	mu      sync.Mutex // guards what requests read and the loop or an operator writes
+	wallets map[string]*wallet.Record
+	records map[string]wallet.Signed
+	sealed  bool
+	busy    bool // primes are being searched
+	active  int
+
+	loop loopState
+}
+
+// New opens the directory and checks everything in it. It starts nothing.
+func New(cfg Config) (*Node, error) {
+	settings, err := cfg.Dir.LoadSettings()
+	if err != nil {
+		return nil, err
+	}
+	key, err := identity.Load(cfg.Dir.Identity())
+	if err != nil {
+		return nil, err
+	}
+	c, file, err := openCharter(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	me, ok := c.Signer(settings.Name)
+	if !ok || me.Peer != key.ID() {
+		return nil, fmt.Errorf("the charter does not list signer %q with the identity of this directory", settings.Name)
+	}
+	db, err := store.Open(cfg.Dir.Store())
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{
+		cfg: cfg, settings: settings, log: cfg.Logger.With("signer", string(settings.Name)), key: key, self: settings.Name,
+		charter: c, file: file, roster: map[party.ID]identity.ID{}, others: c.Parties().Without(settings.Name),
+		db: db, junk: newJunk(), decisions: newDecisions(),
+		mail: make(chan func(), 64), closed: make(chan struct{}),
+		wallets: map[string]*wallet.Record{}, records: map[string]wallet.Signed{}, sealed: true,
+	}
+	n.loop = newLoopState()
+	for _, s := range c.Signers {
+		n.roster[s.Name] = s.Peer
+	}
+	if err := n.open(); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
+}
+
+func (n *Node) open() error {
+	var err error
+	if n.journal, err = journal.Open(n.db, time.Now().Unix()); err != nil {
+		return err
+	}
+	if n.keys, err = keystore.Open(n.db); err != nil {
+		return err
+	}
+	origin := "coffer/" + n.charter.Cluster.String() + "/signer/" + string(n.self)
+	if n.audit, err = audit.Open(n.cfg.Dir.Audit(), n.key, origin); err != nil {
+		return err
+	}
+	active, err := n.keys.Wallets()
+	if err != nil {
+		return err
+	}
+	for _, signed := range active {
+		r, err := signed.Open(n.charter)
+		if err != nil {
+			return fmt.Errorf("stored wallet record: %w", err)
+		}
+		n.wallets[r.Name], n.records[r.Name] = r, signed
+	}
+	peers := Peers{Self: n.self, Key: n.key, Cluster: n.charter.Cluster, Listen: n.settings.ListenPeers, Others: map[party.ID]charter.AddressRecord{}}
+	for _, id := range n.others {
+		address, ok := n.file.Address(id)
+		if !ok {
+			return fmt.Errorf("the charter file has no address of signer %q: its card is missing", id)
+		}
+		peers.Others[id] = address
+	}
+	if n.link, err = n.cfg.Link(peers); err != nil {
+		return fmt.Errorf("open link to peers: %w", err)
+	}
+	return nil
+}
+
+// Run serves until ctx ends. Order of stopping: intake, sessions, link, store.
+func (n *Node) Run(ctx context.Context) error {
+	lis, err := net.Listen("tcp", n.settings.ListenCoordinator)
+	if err != nil {
+		return fmt.Errorf("listen for the coordinator: %w", err)
+	}
+	admit := func(id identity.ID) error {
+		if _, ok := n.charter.CoordinatorByPeer(id); !ok {
+			return fmt.Errorf("%w: %s is no coordinator", identity.ErrUnknownPeer, id)
+		}
+		return nil
+	}
+	server, err := rpc.NewServer(n.key, admit, signerMethods)
+	if err != nil {
+		return errors.Join(err, lis.Close())
+	}
+	pb.RegisterSignerServer(server, &service{n: n})
+	operator, opLis, err := rpc.NewUnixServer(n.cfg.Dir.Socket(), operatorMethods)
+	if err != nil {
+		return errors.Join(err, lis.Close())
+	}
+	pb.RegisterOperatorServer(operator, &operatorService{n: n})
+
+	if err := n.record(audit.Event{Code: "START", Detail: map[string]string{"version": n.cfg.Version, "charter": n.charter.Digest().String()}}); err != nil {
+		return errors.Join(err, lis.Close(), opLis.Close())
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	if runner, ok := n.link.(interface{ Run(context.Context) error }); ok {
+		g.Go(func() error { return runner.Run(ctx) })
+	}
+	g.Go(func() error { return n.run(ctx) })
+	g.Go(func() error { return server.Serve(lis) })
+	g.Go(func() error { return operator.Serve(opLis) })
+	g.Go(func() error {
+		<-ctx.Done()
+		server.Stop()
+		operator.Stop()
+		return nil
+	})
+	n.log.Info("signer serves", "coordinator", lis.Addr().String(), "charter", n.charter.Digest().Short(), "sealed", true)
+	if len(n.cfg.Passphrase) > 0 {
+		g.Go(func() error {
+			err := n.unseal(ctx, n.cfg.Passphrase)
+			clear(n.cfg.Passphrase)
+			if err != nil && ctx.Err() == nil {
+				return fmt.Errorf("unseal: %w", err)
+			}
+			return nil
+		})
+	}
+	if n.cfg.Ready != nil {
+		n.cfg.Ready(lis.Addr().String())
+	}
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// Close releases what New opened. It is idempotent.
+func (n *Node) Close() error {
+	var err error
+	n.closing.Do(func() {
+		if n.link != nil {
+			err = errors.Join(err, n.link.Close())
+		}
+		if n.audit != nil {
+			err = errors.Join(err, n.audit.Close())
+		}
+		err = errors.Join(err, n.db.Close())
+	})
+	return err
+}
+
+// do has the loop run f and waits for it.
+func (n *Node) do(ctx context.Context, f func()) error {
+	done := make(chan struct{})
+	select {
+	case n.mail <- func() { f(); close(done) }:
+	case <-n.closed:
+		return errStopping
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-done:
+		return nil
+	case <-n.closed:
+		return errStopping
+	}
+}
+
+var errStopping = errors.New("this signer is stopping")
+
+func (n *Node) wallet(name string) *wallet.Record {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.wallets[name]
+}
+
+// view asks the journal about the slot and the reference that an intent names.
+func (n *Node) view(i *intent.Intent) (gate.View, error) {
+	chain, ok := n.charter.Chain(i.Chain)
+	var chainID uint64
+	if ok {
+		chainID = chain.ChainID
+	}
+	v, err := n.journal.View(chainID, i.Account, i.Nonce, i.Digest(), i.Initiator, i.Reference)
+	if err != nil {
+		return gate.View{}, fmt.Errorf("read journal: %w", err)
+	}
+	out := gate.View{Reference: v.Reference, LastTime: v.LastTime}
+	if v.SlotHolder != nil {
+		out.Slot = &gate.Holder{Intent: v.SlotHolder.Intent, State: string(v.SlotHolder.State), Expires: v.SlotHolder.Expires}
+	}
+	return out, nil
+}
+
+// record writes an audit event and returns once it is on disk. Whoever cannot
+// record does not act.
+func (n *Node) record(e audit.Event) error {
+	e.Time = time.Now().Unix()
+	if _, err := n.audit.Append(e); err != nil {
+		return fmt.Errorf("write audit log: %w", err)
+	}
+	return nil
+}
+
+// adopt activates a wallet from its complete record, if its share is pending here.
+func (n *Node) adopt(signed wallet.Signed) error {
+	r, err := signed.Open(n.charter)
+	if err != nil {
+		return err
+	}
+	if old := n.wallet(r.Name); old != nil {
+		if old.Digest() != r.Digest() {
+			return fmt.Errorf("wallet %q exists here with another record", r.Name)
+		}
+		return nil
+	}
+	if err := n.record(audit.Event{Code: "WALLET_ADOPT", Subject: r.Name, Detail: map[string]string{"record": r.Digest().String()}}); err != nil {
+		return err
+	}
+	return n.activate(signed, r)
+}
+
+func (n *Node) activate(signed wallet.Signed, r *wallet.Record) error {
+	if err := n.keys.Activate(signed, r); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	n.wallets[r.Name], n.records[r.Name] = r, signed
+	n.mu.Unlock()
+	n.log.Info("wallet is active", "wallet", r.Name, "epoch", r.Epoch)
+	return nil
+}
+
+func (n *Node) status() (*pb.StatusResponse, error) {
+	count, err := n.keys.PreParamsCount()
+	if err != nil {
+		return nil, n.grpcError(err)
+	}
+	note, err := n.audit.Checkpoint()
+	if err != nil {
+		return nil, n.grpcError(err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	digest := n.charter.Digest()
+	out := &pb.StatusResponse{
+		Signer: string(n.self), PeerId: string(n.key.ID()), CharterDigest: digest[:], CharterVersion: n.charter.Version,
+		Sealed: n.sealed, PreParameters: uint32(count), PreParametersBusy: n.busy, Version: n.cfg.Version,
+		UnixTime: time.Now().Unix(), ActiveSessions: uint32(n.active), AuditSize: uint64(n.audit.Size()), AuditCheckpoint: note,
+	}
+	for _, signed := range n.records {
+		out.Wallets = append(out.Wallets, signed.ToProto())
+	}
+	for _, id := range n.others {
+		out.Peers = append(out.Peers, &pb.PeerStatus{Signer: string(id), Connected: n.link.Connected(id)})
+	}
+	return out, nil
+}
+
+// grpcError maps this package's errors to codes; the text goes to the charter's
+// coordinators and the operator only and never holds a secret.
+func (n *Node) grpcError(err error) error {
+	switch {
+	case errors.Is(err, ErrSealed), errors.Is(err, errNoPrimes):
+		return status.Error(codes.FailedPrecondition, err.Error())
+	case errors.Is(err, errStopping):
+		return status.Error(codes.Unavailable, err.Error())
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return status.FromContextError(err).Err()
+	case errors.Is(err, errBusy):
+		return status.Error(codes.ResourceExhausted, err.Error())
+	}
+	n.log.Error("request failed", "error", err)
+	return status.Error(codes.Internal, err.Error())
+}
+
+// signerMethods and operatorMethods say who may call what; start-up fails when a
+// served method is missing here.
+var (
+	signerMethods = map[string]bool{
+		pb.Signer_Status_FullMethodName:       true,
+		pb.Signer_Judge_FullMethodName:        true,
+		pb.Signer_CreateWallet_FullMethodName: true,
+		pb.Signer_AdoptWallet_FullMethodName:  true,
+		pb.Signer_Sign_FullMethodName:         true,
+	}
+	operatorMethods = map[string]bool{
+		pb.Operator_Status_FullMethodName: true,
+		pb.Operator_Unseal_FullMethodName: true,
+		pb.Operator_Seal_FullMethodName:   true,
+	}
+)
+
+// operatorService answers this signer's own operator, on the Unix socket.
+type operatorService struct {
+	pb.UnimplementedOperatorServer
+	n *Node
+}
+
+func (o *operatorService) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse, error) {
+	return o.n.status()
+}
+
+func (o *operatorService) Unseal(ctx context.Context, req *pb.UnsealRequest) (*pb.UnsealResponse, error) {
+	if len(req.Passphrase) > 1024 {
+		return nil, status.Error(codes.InvalidArgument, "passphrase: over 1024 bytes")
+	}
+	err := o.n.unseal(ctx, req.Passphrase)
+	clear(req.Passphrase)
+	switch {
+	case errors.Is(err, keystore.ErrWrongPassphrase):
+		return nil, status.Error(codes.PermissionDenied, err.Error())
+	case err != nil:
+		return nil, o.n.grpcError(err)
+	}
+	return &pb.UnsealResponse{}, nil
+}
+
+func (o *operatorService) Seal(ctx context.Context, _ *pb.SealRequest) (*pb.SealResponse, error) {
+	if err := o.n.seal(ctx); err != nil {
+		return nil, o.n.grpcError(err)
+	}
+	return &pb.SealResponse{}, nil
+}
+
+// unseal opens the wrap key and gives it to the engines. The passphrase is not kept.
+func (n *Node) unseal(ctx context.Context, passphrase []byte) error {
+	key, err := keystore.UnlockSeal(n.cfg.Dir.SealFile(), passphrase)
+	if err != nil {
+		if auditErr := n.record(audit.Event{Code: "UNSEAL_FAILED"}); auditErr != nil {
+			return auditErr
+		}
+		return err
+	}
+	if err := n.record(audit.Event{Code: "UNSEAL"}); err != nil {
+		return err
+	}
+	return n.do(ctx, func() { n.setKey(key) })
+}
+
+// seal forgets the wrap key and ends whatever needs it.
+func (n *Node) seal(ctx context.Context) error {
+	if err := n.record(audit.Event{Code: "SEAL"}); err != nil {
+		return err
+	}
+	return n.do(ctx, func() { n.setKey(nil) })
+}
+
+// key in use by the loop only; see loop.go.
+func (n *Node) setKey(key *keyshare.WrapKey) {
+	if key == nil {
+		for _, r := range n.loop.distinct() {
+			n.fail(r, &engine.Fault{Code: "SEALED", Text: "the operator sealed this signer"})
+		}
+		n.closeHosts()
+	}
+	n.loop.wrap = key
+	n.mu.Lock()
+	n.sealed = key == nil
+	n.mu.Unlock()
+	n.log.Info("seal changed", "sealed", key == nil)
+	n.searchPrimes()
+}

@@ -1,0 +1,293 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"coffer/approval"
+	"coffer/audit"
+	"coffer/canon"
+	"coffer/gate"
+	"coffer/intent"
+	"coffer/party"
+	pb "coffer/proto/coffer/v1"
+	"coffer/verdict"
+	"coffer/wallet"
+)
+
+// The largest parts of a request; gRPC's own limit bounds the whole.
+const (
+	maxMessage    = 64 << 10
+	maxSignature  = 8 << 10
+	maxStatements = 64
+	maxUnsigned   = 128 << 10
+)
+
+// service answers the charter's coordinators. Whatever it is told, it decides by
+// package gate from the signed bytes alone.
+type service struct {
+	pb.UnimplementedSignerServer
+	n *Node
+}
+
+// request is one decoded, size-checked request to judge or sign.
+type request struct {
+	intent     intent.Signed
+	statements []approval.Signed
+	unsigned   []byte
+}
+
+func decode(i *pb.SignedMessage, statements []*pb.SignedMessage, unsigned []byte) (request, error) {
+	var r request
+	if i == nil || len(i.Raw) == 0 || len(i.Raw) > maxMessage || len(i.Signature) > maxSignature {
+		return r, status.Errorf(codes.InvalidArgument, "intent: missing, or over %d bytes, or its signature over %d", maxMessage, maxSignature)
+	}
+	if len(statements) > maxStatements {
+		return r, status.Errorf(codes.InvalidArgument, "statements: %d, at most %d are taken", len(statements), maxStatements)
+	}
+	if len(unsigned) > maxUnsigned {
+		return r, status.Errorf(codes.InvalidArgument, "unsigned_tx: %d bytes, at most %d are taken", len(unsigned), maxUnsigned)
+	}
+	r.intent = intent.Signed{Raw: i.Raw, Signature: i.Signature}
+	for n, s := range statements {
+		if s == nil || len(s.Raw) > maxMessage || len(s.Signature) > maxSignature {
+			return r, status.Errorf(codes.InvalidArgument, "statements[%d]: missing, or over %d bytes, or its signature over %d", n, maxMessage, maxSignature)
+		}
+		r.statements = append(r.statements, approval.Signed{Raw: s.Raw, Signature: s.Signature})
+	}
+	r.unsigned = unsigned
+	return r, nil
+}
+
+// Status answers what this signer has and is.
+func (s *service) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse, error) {
+	return s.n.status()
+}
+
+// Judge answers this signer's signed verdict. It reserves nothing and signs no transaction.
+func (s *service) Judge(_ context.Context, req *pb.JudgeRequest) (*pb.JudgeResponse, error) {
+	r, err := decode(req.Intent, req.Statements, req.UnsignedTx)
+	if err != nil {
+		return nil, err
+	}
+	in, err := s.n.input(r, canon.Digest{})
+	if err != nil {
+		return nil, s.n.grpcError(err)
+	}
+	v := gate.Judge(in)
+	if err := s.n.auditVerdict("JUDGED", &v, false); err != nil {
+		return nil, s.n.grpcError(err)
+	}
+	return s.n.answer(&v)
+}
+
+// AdoptWallet activates a wallet whose ceremony ended without this signer hearing of it.
+func (s *service) AdoptWallet(_ context.Context, req *pb.AdoptWalletRequest) (*pb.AdoptWalletResponse, error) {
+	if req.Wallet == nil {
+		return nil, status.Error(codes.InvalidArgument, "wallet: missing")
+	}
+	signed, err := wallet.FromProto(req.Wallet)
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, "wallet: "+err.Error())
+	}
+	if err := s.n.adopt(signed); err != nil {
+		return nil, status.Error(codes.FailedPrecondition, err.Error())
+	}
+	return &pb.AdoptWalletResponse{}, nil
+}
+
+// Sign judges, prepares, judges again, and gives this signer's partial.
+func (s *service) Sign(req *pb.SignRequest, stream pb.Signer_SignServer) error {
+	r, err := decode(req.Intent, req.Statements, req.UnsignedTx)
+	if err != nil {
+		return err
+	}
+	attempt, err := canon.DigestFrom(req.Attempt)
+	if err != nil {
+		return status.Error(codes.InvalidArgument, "attempt: "+err.Error())
+	}
+	signers, err := party.SetFrom(req.Signers)
+	if err != nil {
+		return status.Error(codes.InvalidArgument, "signers: "+err.Error())
+	}
+	// A provisional session: the session's own ID exists only once every signer has
+	// sent its nonce, and the second judgement, before release, binds to that one.
+	in, err := s.n.input(r, attempt)
+	if err != nil {
+		return s.n.grpcError(err)
+	}
+	authorized, v := gate.Check(in)
+	if err := s.n.auditVerdict("SIGN_REQUEST", &v, true); err != nil {
+		return s.n.grpcError(err)
+	}
+	if authorized == nil {
+		reply, err := s.n.answer(&v)
+		if err != nil {
+			return err
+		}
+		return stream.Send(&pb.SignEvent{Event: &pb.SignEvent_Refused{Refused: reply}})
+	}
+	run, err := s.n.startSigning(stream.Context(), r, in.Wallet, signers, attempt)
+	if err != nil {
+		return s.n.grpcError(err)
+	}
+	return follow(stream.Context(), s.n, run, func(e runEvent) (bool, error) {
+		switch {
+		case e.partial != nil:
+			return true, stream.Send(&pb.SignEvent{Event: &pb.SignEvent_Partial{Partial: &pb.Partial{
+				Session: e.partial.Session[:], R: e.partial.R[:], S: e.partial.S[:],
+			}}})
+		case e.refused != nil:
+			reply, err := s.n.answer(e.refused)
+			if err != nil {
+				return true, err
+			}
+			return true, stream.Send(&pb.SignEvent{Event: &pb.SignEvent_Refused{Refused: reply}})
+		case e.failed != nil:
+			return true, stream.Send(&pb.SignEvent{Event: &pb.SignEvent_Failed{Failed: failure(e)}})
+		default:
+			return false, stream.Send(&pb.SignEvent{Event: &pb.SignEvent_Progress{Progress: &pb.Progress{Stage: e.stage, Text: e.text}}})
+		}
+	})
+}
+
+// CreateWallet judges the intent and takes part in the ceremony.
+func (s *service) CreateWallet(req *pb.CreateWalletRequest, stream pb.Signer_CreateWalletServer) error {
+	r, err := decode(req.Intent, req.Statements, nil)
+	if err != nil {
+		return err
+	}
+	attempt, err := canon.DigestFrom(req.Attempt)
+	if err != nil {
+		return status.Error(codes.InvalidArgument, "attempt: "+err.Error())
+	}
+	in, err := s.n.input(r, attempt)
+	if err != nil {
+		return s.n.grpcError(err)
+	}
+	permit, v := gate.CheckCeremony(in)
+	if err := s.n.auditVerdict("CEREMONY_REQUEST", &v, true); err != nil {
+		return s.n.grpcError(err)
+	}
+	if permit == nil {
+		reply, err := s.n.answer(&v)
+		if err != nil {
+			return err
+		}
+		return stream.Send(&pb.CeremonyEvent{Event: &pb.CeremonyEvent_Refused{Refused: reply}})
+	}
+	run, err := s.n.startCeremony(stream.Context(), permit, attempt)
+	if err != nil {
+		return s.n.grpcError(err)
+	}
+	return follow(stream.Context(), s.n, run, func(e runEvent) (bool, error) {
+		switch {
+		case e.wallet != nil:
+			return true, stream.Send(&pb.CeremonyEvent{Event: &pb.CeremonyEvent_Wallet{Wallet: e.wallet.ToProto()}})
+		case e.failed != nil:
+			return true, stream.Send(&pb.CeremonyEvent{Event: &pb.CeremonyEvent_Failed{Failed: failure(e)}})
+		default:
+			return false, stream.Send(&pb.CeremonyEvent{Event: &pb.CeremonyEvent_Progress{Progress: &pb.Progress{Stage: e.stage, Text: e.text}}})
+		}
+	})
+}
+
+func failure(e runEvent) *pb.Failure {
+	f := &pb.Failure{Code: e.failed.Code, Text: e.failed.Text}
+	for _, c := range e.failed.Culprits {
+		f.Culprits = append(f.Culprits, string(c))
+	}
+	return f
+}
+
+// follow passes the events of a run to a stream until one ends it. When the
+// coordinator goes away the run ends too: nobody would collect its result.
+func follow(ctx context.Context, n *Node, run *run, send func(runEvent) (last bool, err error)) error {
+	for {
+		select {
+		case e := <-run.events:
+			last, err := send(e)
+			if last || err != nil {
+				if err != nil {
+					n.abort(run, "COORDINATOR_GONE", "the coordinator's stream broke")
+				}
+				return err
+			}
+		case <-ctx.Done():
+			n.abort(run, "COORDINATOR_GONE", "the coordinator ended the request")
+			return status.FromContextError(ctx.Err()).Err()
+		}
+	}
+}
+
+// answer signs a verdict.
+func (n *Node) answer(v *verdict.Verdict) (*pb.JudgeResponse, error) {
+	raw, signature, err := v.Sign(n.key)
+	if err != nil {
+		return nil, n.grpcError(err)
+	}
+	return &pb.JudgeResponse{Verdict: raw, Signature: signature}, nil
+}
+
+// input gathers what the gate judges: the request's bytes and this signer's own
+// charter, wallet record, journal and clock.
+func (n *Node) input(r request, session canon.Digest) (gate.Input, error) {
+	in := gate.Input{
+		Now: time.Now().Unix(), Self: n.self, Charter: n.charter, Intent: r.intent,
+		Statements: r.statements, Unsigned: r.unsigned, Session: session,
+	}
+	// The intent is read here only to find the records that the gate needs; the gate
+	// reads and verifies it itself. What cannot be read is left to the gate to refuse.
+	i, err := intent.Parse(r.intent.Raw)
+	if err != nil {
+		return in, nil //nolint:nilerr // the gate refuses it with its own reason
+	}
+	in.Wallet = n.wallet(i.Wallet)
+	in.Journal, err = n.view(i)
+	return in, err
+}
+
+// auditVerdict writes a decision down before it is answered. Repeated questions
+// about one intent with the same answer are written once; requests that no enrolled
+// initiator signed are counted per minute and reason, so that junk cannot fill the disk.
+func (n *Node) auditVerdict(code string, v *verdict.Verdict, always bool) error {
+	if v.Outcome == verdict.Refuse && len(v.Reasons) > 0 && unsignedReason(v.Reasons[0].Check) {
+		n.junk.count(v.Reasons[0].Check)
+		return nil
+	}
+	summary := v.Outcome
+	for _, r := range v.Reasons {
+		summary += " " + r.Check + "/" + r.Code
+	}
+	if !always && !n.decisions.changed(v.Intent, summary) {
+		return nil
+	}
+	if v.Outcome == verdict.Refuse {
+		n.log.Info("refused", "intent", v.Intent.Short(), "request", code, "reasons", reasonTexts(v))
+	}
+	return n.record(audit.Event{Code: code, Intent: v.Intent.String(), Detail: map[string]string{
+		"outcome": v.Outcome, "checks": summary, "charter": v.Charter.String(), "transaction": v.Transaction.String(),
+	}})
+}
+
+func reasonTexts(v *verdict.Verdict) []string {
+	var out []string
+	for _, r := range v.Reasons {
+		out = append(out, fmt.Sprintf("%s %s: %s", r.Check, r.Code, r.Text))
+	}
+	return out
+}
+
+// unsignedReason says whether a check refuses before an enrolled initiator's
+// signature was seen to verify: anybody could have made such a request.
+func unsignedReason(check string) bool {
+	switch check {
+	case "G-INTENT-FORM", "G-INITIATOR", "G-CLUSTER", "G-CHARTER":
+		return true
+	}
+	return false
+}
