@@ -148,7 +148,7 @@ func (d Dir) LoadSettings() (*Settings, error) {
 
 // Init makes a new signer in an empty or absent directory and returns its card.
 // It refuses a directory that has anything in it, so that no key is ever replaced.
-func Init(d Dir, s Settings, passphrase []byte) (card string, err error) {
+func Init(d Dir, s Settings, passphrase []byte, seal keystore.SealOptions) (card string, err error) {
 	if err := s.Validate(); err != nil {
 		return "", err
 	}
@@ -173,7 +173,7 @@ func Init(d Dir, s Settings, passphrase []byte) (card string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if err := keystore.CreateSeal(d.SealFile(), passphrase); err != nil {
+	if err := keystore.CreateSealWith(d.SealFile(), passphrase, seal); err != nil {
 		return "", fmt.Errorf("create seal: %w", err)
 	}
 	db, err := store.Create(d.Store())

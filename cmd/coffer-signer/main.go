@@ -15,6 +15,7 @@ import (
 	"coffer/charter"
 	"coffer/engine"
 	"coffer/internal/cli"
+	"coffer/keystore"
 	"coffer/node"
 	"coffer/party"
 	pb "coffer/proto/coffer/v1"
@@ -73,7 +74,7 @@ func initCommand(dir *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			card, err := node.Init(d, s, passphrase)
+			card, err := node.Init(d, s, passphrase, keystore.SealOptions{})
 			clear(passphrase)
 			if err != nil {
 				return err

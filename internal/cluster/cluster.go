@@ -24,6 +24,7 @@ import (
 	"coffer/identity"
 	"coffer/intent"
 	"coffer/internal/testcharter"
+	"coffer/keystore"
 	"coffer/node"
 	"coffer/party"
 	"coffer/policy"
@@ -102,7 +103,7 @@ func New(t testing.TB, cfg Config) *Cluster {
 		add(node.Init(m.Dir, node.Settings{
 			Name: id, Organisation: []string{"exchange", "custodian", "auditor"}[i%3],
 			ListenPeers: []string{"/ip4/127.0.0.1/tcp/1"}, ListenCoordinator: m.Addr,
-		}, []byte(Passphrase)))
+		}, []byte(Passphrase), keystore.SealOptions{WorkFactor: keystore.MinWorkFactor}))
 	}
 	set, err := party.NewSet(ids...)
 	c.must(err)
