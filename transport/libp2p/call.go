@@ -21,6 +21,7 @@ const (
 func (l *Link) call(ctx context.Context, r *remote) {
 	pause := firstPause
 	for ctx.Err() == nil {
+		drain(r.kick)
 		up, err := l.session(ctx, r)
 		if ctx.Err() != nil {
 			return
@@ -58,9 +59,7 @@ func (l *Link) call(ctx context.Context, r *remote) {
 func (l *Link) session(ctx context.Context, r *remote) (up bool, err error) {
 	// Ours is the only back-off; the swarm's would outlast it.
 	l.mesh.Backoff().Clear(r.pid)
-	opening, cancel := context.WithTimeout(ctx, 2*openTime)
-	defer cancel()
-	s, err := l.mesh.NewStream(opening, r.pid)
+	s, err := l.open(ctx, r)
 	if err != nil {
 		return false, fmt.Errorf("call %s: %w", r.id, err)
 	}
@@ -93,6 +92,29 @@ func (l *Link) session(ctx context.Context, r *remote) (up bool, err error) {
 	r.mu.Unlock()
 	r.log.Info("peer is connected", "address", s.Conn().RemoteMultiaddr().String())
 	return true, l.send(ctx, r, s)
+}
+
+// open opens a stream on a connection to the peer, and makes one if there is none. A
+// peer that calls meanwhile is taken at once, on its connection: the place that is being
+// called may be one where it is no more.
+func (l *Link) open(ctx context.Context, r *remote) (network.Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*openTime)
+	defer cancel()
+	opened := make(chan struct{})
+	watched := make(chan struct{})
+	l.tasks.Go(func() {
+		defer close(watched)
+		select {
+		case <-r.kick:
+			cancel()
+			poke(r.kick)
+		case <-opened:
+		}
+	})
+	s, err := l.mesh.NewStream(ctx, r.pid)
+	close(opened)
+	<-watched
+	return s, err
 }
 
 // send writes the queue, and beats when there is nothing to write.
