@@ -1,0 +1,144 @@
+package devchain
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"strconv"
+	"time"
+
+	"coffer/chain/evm"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/eth/ethconfig"
+	"github.com/ethereum/go-ethereum/ethclient/simulated"
+	"github.com/ethereum/go-ethereum/node"
+)
+
+const (
+	// ChainID is the simulated chain's; it cannot be another.
+	ChainID = 1337
+
+	// blockTick is how often the chain looks for waiting transactions: the longest that one waits for its block.
+	blockTick = 50 * time.Millisecond
+	// attempts to get a free port that nobody takes between choosing and using it.
+	attempts = 8
+)
+
+// Config says where the chain listens and who is rich on it.
+type Config struct {
+	Listen string                   // host:port; default 127.0.0.1:0, and port 0 takes a free one
+	Alloc  map[evm.Address]*big.Int // wei in the first block
+	Ready  func(url string)         // optional; called once, when requests are answered
+	Logger *slog.Logger             // optional
+}
+
+// Run serves the chain until ctx ends, which is not an error. Its state is gone then.
+func Run(ctx context.Context, cfg Config) error {
+	if cfg.Listen == "" {
+		cfg.Listen = "127.0.0.1:0"
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	alloc := types.GenesisAlloc{}
+	for address, wei := range cfg.Alloc {
+		if wei == nil || wei.Sign() < 0 || wei.BitLen() > 256 {
+			return fmt.Errorf("dev chain: allocation of %s: %v is no amount of wei", address, wei)
+		}
+		alloc[common.Address(address)] = types.Account{Balance: wei}
+	}
+	backend, url, err := start(cfg.Listen, alloc)
+	if err != nil {
+		return fmt.Errorf("dev chain: %w", err)
+	}
+	defer func() {
+		if err := backend.Close(); err != nil {
+			cfg.Logger.Warn("dev chain did not close cleanly", "error", err)
+		}
+	}()
+	cfg.Logger.Info("dev chain serves", "url", url, "chain_id", ChainID)
+	if cfg.Ready != nil {
+		cfg.Ready(url)
+	}
+	return mine(ctx, backend, cfg.Logger)
+}
+
+// mine seals a block whenever transactions wait. A transaction whose fee cap is below
+// the base fee waits through blocks that lower it, as it would elsewhere.
+func mine(ctx context.Context, backend *simulated.Backend, logger *slog.Logger) error {
+	tick := time.NewTicker(blockTick)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		waiting, err := backend.Client().PendingTransactionCount(ctx)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("dev chain: count waiting transactions: %w", err)
+		}
+		if waiting > 0 {
+			block := backend.Commit()
+			logger.Debug("dev chain sealed a block", "hash", block.Hex(), "transactions", waiting)
+		}
+	}
+}
+
+// start finds out the port first: the simulated chain does not tell which one it got.
+// Between choosing a free port and using it another process may take it; then another is tried.
+func start(listen string, alloc types.GenesisAlloc) (*simulated.Backend, string, error) {
+	var last error
+	for range attempts {
+		probe, err := net.Listen("tcp", listen)
+		if err != nil {
+			return nil, "", fmt.Errorf("%w on %q: %w; choose another address, or port 0 for a free one", ErrListen, listen, err)
+		}
+		address := probe.Addr().String()
+		probe.Close()
+		host, port, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, "", fmt.Errorf("%w on %q: %w", ErrListen, listen, err)
+		}
+		number, err := strconv.Atoi(port)
+		if err != nil {
+			return nil, "", fmt.Errorf("%w on %q: %w", ErrListen, listen, err)
+		}
+		backend, err := serve(host, number, alloc)
+		if err == nil {
+			return backend, "http://" + address, nil
+		}
+		last = err
+		if _, wanted, _ := net.SplitHostPort(listen); wanted != "0" {
+			break
+		}
+	}
+	return nil, "", last
+}
+
+func serve(host string, port int, alloc types.GenesisAlloc) (backend *simulated.Backend, err error) {
+	// NewBackend has no error result and panics when its node does not start.
+	defer func() {
+		if r := recover(); r != nil {
+			backend, err = nil, fmt.Errorf("%w: %v", ErrStart, r)
+		}
+	}()
+	// Elsewhere than on loopback, in a container network, clients use names that are not known here.
+	hosts := []string{"localhost"}
+	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
+		hosts = []string{"*"}
+	}
+	return simulated.NewBackend(alloc, func(n *node.Config, _ *ethconfig.Config) {
+		n.HTTPHost, n.HTTPPort = host, port
+		n.HTTPModules = []string{"eth", "net", "web3", "txpool"}
+		n.HTTPVirtualHosts = hosts
+	}), nil
+}
