@@ -211,7 +211,7 @@ func TestProofs(t *testing.T) {
 // and Open refuses too.
 func TestFlippedBits(t *testing.T) {
 	dir, key := t.TempDir(), newKey(t)
-	fill(t, dir, key, 150)
+	fill(t, dir, key, 90)
 	_, err := audit.Verify(dir)
 	must(t, err)
 	names := []string{"records", "hashes", "checkpoint"}
@@ -481,7 +481,7 @@ func TestPowerLossAtEveryOperation(t *testing.T) {
 		t.Fatalf("only %d operations", counter.Ops)
 	}
 	for failAt := 1; failAt <= counter.Ops; failAt++ {
-		for seed := range uint64(6) {
+		for seed := range uint64(4) {
 			disk := audit.NewMemoryDisk()
 			disk.FailAt, disk.Dead, disk.Stored = failAt, true, seed%2 == 0
 			acknowledged, err := workload(disk, key)
