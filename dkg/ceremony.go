@@ -160,7 +160,9 @@ type Ceremony struct {
 	fault   *engine.Fault
 }
 
-// New checks the permission and begins with this signer's nonce.
+// New checks the permission and begins with this signer's nonce. Before the first
+// Ready is acted on, the owner records Run in its journal as used, and does not go on
+// with one that was seen before: two nonces under one run are equivocation.
 func New(cfg Config) (*Ceremony, error) {
 	terms, err := cfg.terms()
 	if err != nil {

@@ -133,7 +133,10 @@ type Session struct {
 	fault *engine.Fault
 }
 
-// New checks the configuration and begins with this signer's nonce.
+// New checks the configuration and begins with this signer's nonce. Before the first
+// Ready is acted on, the owner records Run in its journal as used, and does not go on
+// with one that was seen before: two nonces under one run are equivocation, and a
+// coordinator that asks twice for one attempt must not make this signer look guilty.
 func New(cfg Config) (*Session, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"coffer/canon"
@@ -18,9 +19,14 @@ import (
 	"coffer/party"
 )
 
+var keys sync.Map // of party.ID to *identity.Key: a test makes thousands of groups
+
 // Key is the identity that belongs to a name, the same in every run.
 func Key(t testing.TB, name party.ID) *identity.Key {
 	t.Helper()
+	if k, ok := keys.Load(name); ok {
+		return k.(*identity.Key)
+	}
 	seed := canon.New("coffer/test-identity").String(string(name)).Sum()
 	der, err := x509.MarshalPKCS8PrivateKey(ed25519.NewKeyFromSeed(seed[:]))
 	if err != nil {
@@ -34,6 +40,7 @@ func Key(t testing.TB, name party.ID) *identity.Key {
 	if err != nil {
 		t.Fatal(err)
 	}
+	keys.Store(name, k)
 	return k
 }
 
