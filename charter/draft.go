@@ -3,7 +3,6 @@ package charter
 import (
 	"cmp"
 	"crypto/rand"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -163,11 +162,34 @@ func (c *Charter) Describe() []string {
 		}
 	}
 	for _, r := range c.Rules {
-		raw, err := json.Marshal(r)
-		if err != nil {
-			continue // a struct of strings and integers always marshals
-		}
-		lines = append(lines, "rule          "+string(raw))
+		lines = append(lines, "rule          "+ruleWords(r))
 	}
 	return append(lines, fmt.Sprintf("admin rule    %s", policy.Requirement{Group: c.Admin.Group, K: c.Admin.K, Orgs: c.Admin.Orgs}))
+}
+
+// ruleWords says a rule as the gate applies it, defaults included.
+func ruleWords(r policy.Rule) string {
+	parts := []string{"always"}
+	if r.When != "" {
+		parts[0] = "when " + r.When
+	}
+	if r.Deny != "" {
+		return r.Name + ": " + parts[0] + "; deny: " + r.Deny
+	}
+	if len(r.MaxAmount) > 0 {
+		parts = append(parts, "per payment at most "+strings.Join(r.MaxAmount, ", ")+" and no other asset")
+	}
+	if r.FeeCap != "" {
+		parts = append(parts, "fee at most "+r.FeeCap)
+	}
+	if len(r.Destinations) > 0 {
+		parts = append(parts, "only to "+strings.Join(r.Destinations, ", "))
+	}
+	for _, q := range r.Approvals {
+		parts = append(parts, "approved by "+q.String())
+	}
+	if len(r.Keys) > 0 {
+		parts = append(parts, "with keys of kind "+strings.Join(r.Keys, ", "))
+	}
+	return r.Name + ": " + strings.Join(parts, "; ")
 }

@@ -156,7 +156,6 @@ func TestEditedAfterSigning(t *testing.T) {
 	if err := d.Decode(&tree); err != nil {
 		t.Fatal(err)
 	}
-	edited := filepath.Join(t.TempDir(), "edited.json")
 	n := 0
 	edits(tree, "", func(where string, changed any) {
 		n++
@@ -164,19 +163,12 @@ func TestEditedAfterSigning(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(edited, out, 0o600); err != nil {
-			t.Fatal(err)
+		f, err := charter.ParseFile(out)
+		if err != nil || f.Verify() != nil {
+			return // Open begins with both
 		}
-		_, f, err := charter.Open(edited, pin)
-		if err == nil {
-			if harmless(w, f, pin) {
-				return
-			}
-			t.Errorf("%s: opens", where)
-			return
-		}
-		if f, err := charter.ReadFile(edited); err == nil && f.Verify() == nil {
-			t.Errorf("%s: verifies without a pin", where)
+		if !harmless(w, f, pin) {
+			t.Errorf("%s: verifies", where)
 		}
 	})
 	if n < 300 {
@@ -409,6 +401,8 @@ func TestDescribe(t *testing.T) {
 	f := newWorld(t).signed(t)
 	text := strings.Join(f.Charter.Describe(), "\n")
 	for _, want := range []string{f.Charter.Digest().String(), "demo", "alice", "carol", "erp", "hub", "umbra", mill, "Paper mill", usdc, "2 of 3 signers", "payments", "large", "night", "admins", "11155111",
+		"rule          payments: always; per payment at most 2 ETH, 5000 USDC and no other asset; fee at most 0.01 ETH; only to suppliers; approved by 2 of treasury from 2 organisations; with keys of kind ssh",
+		`rule          large: when intent.asset == "ETH" && intent.amount > amount("1 ETH"); approved by 1 of security`, "deny: services do not touch the cold wallet",
 		f.Charter.People[0].Keys[0].Fingerprint(), string(f.Charter.Signers[0].Peer)} {
 		if !strings.Contains(text, want) {
 			t.Errorf("it does not say %q", want)

@@ -25,6 +25,7 @@ func TestValidateRefuses(t *testing.T) {
 	w := newWorld(t)
 	// asPerson is an identity's key in the form of a person's.
 	asPerson := func(b byte) credential.Key { return signer(t, b).Key() }
+	sound := w.file(t).Charter.Digest()
 	type c = *charter.Charter
 	for name, x := range map[string]struct {
 		change  func(c)
@@ -164,7 +165,7 @@ func TestValidateRefuses(t *testing.T) {
 			}
 			// Whatever is wrong with it, encoding it must not panic, and it must not
 			// share a digest with the sound one.
-			if f.Charter.Digest() == w.file(t).Charter.Digest() {
+			if f.Charter.Digest() == sound {
 				t.Error("the change does not reach the digest")
 			}
 			// A file that carries it must not verify, even if everybody signed it.
