@@ -46,9 +46,7 @@ func Compile(rules []Rule, v Vocabulary) (*Set, error) {
 		return nil, fmt.Errorf("%w: %w", ErrRules, errors.Join(faults...))
 	}
 	v = v.clone()
-	for _, err := range v.check() {
-		faults = append(faults, err)
-	}
+	faults = append(faults, v.check()...)
 	if len(rules) == 0 {
 		fail("rules", "there are none, so everything would be denied; write at least one")
 	}
@@ -143,12 +141,12 @@ func (l *language) rule(r Rule) (compiled, []error) {
 
 	if r.When != "" {
 		p, err := l.compile(r.When)
+		if err == nil {
+			c.when = p
+			err = l.probe(c)
+		}
 		if err != nil {
 			fail("when", "%w", err)
-		} else if c.when = p; true {
-			if err := l.probe(c); err != nil {
-				fail("when", "%w", err)
-			}
 		}
 	}
 
