@@ -49,6 +49,8 @@ func Content(kind string) proto.Message { return contents[kind]() }
 
 func GuardTable() []check { return append(slices.Clone(keygenChecks), signChecks...) }
 
+func (c check) Code() string { return c.code() }
+
 func Parse(m Message) *Fault {
 	_, f := parse(m)
 	return f
@@ -112,7 +114,7 @@ func ThetaSum(self party.ID, thetas map[party.ID]int64) *Fault {
 	}
 	slices.Sort(g.parties)
 	for _, c := range signChecks {
-		if c.ID == "S3-SUM" {
+		if c.ID == "G-S3-SUM" {
 			return g.run([]check{c}, round)
 		}
 	}

@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/big"
+	"strings"
 
 	"github.com/bnb-chain/tss-lib/v2/ecdsa/keygen"
 	"github.com/bnb-chain/tss-lib/v2/ecdsa/signing"
@@ -31,6 +33,9 @@ type check struct {
 	Doc  string
 	Run  func(g *guard, m *inbound) error
 }
+
+// code is the code of the fault: "GUARD_" and the ID without its G-.
+func (c check) code() string { return GuardPrefix + strings.TrimPrefix(c.ID, "G-") }
 
 // inbound is a parsed message.
 type inbound struct {
@@ -77,7 +82,8 @@ const (
 	// (one 64 KiB exponent is 0.8 s of CPU). From tss-lib.md §1.8.
 	checkSize = "SIZE"
 	// checkForm: the payload is a message of its kind's type without unknown
-	// fields, and every number in it has no leading zero: one value, one encoding.
+	// fields, in the one encoding that we would give it, and every number in it has
+	// no leading zero. What was signed and echoed is then what the library computes with.
 	checkForm = "FORM"
 )
 
@@ -86,8 +92,8 @@ func parse(m Message) (*inbound, *Fault) {
 	refuse := func(id, text string) (*inbound, *Fault) {
 		return nil, &Fault{Code: GuardPrefix + id, Culprits: []party.ID{m.From}, Text: m.Kind + ": " + text}
 	}
-	if max := kinds[m.Kind].Cap; len(m.Payload) > max {
-		return refuse(checkSize, fmt.Sprintf("%d bytes, at most %d", len(m.Payload), max))
+	if fault := checkCap(m); fault != nil {
+		return nil, fault
 	}
 	content := contents[m.Kind]()
 	if err := proto.Unmarshal(m.Payload, content); err != nil {
@@ -96,7 +102,22 @@ func parse(m Message) (*inbound, *Fault) {
 	if err := checkNumbers(content.ProtoReflect()); err != nil {
 		return refuse(checkForm, err.Error())
 	}
+	if again, err := marshal(content); err != nil || !bytes.Equal(again, m.Payload) {
+		return refuse(checkForm, "not in its canonical encoding")
+	}
 	return &inbound{kind: m.Kind, from: m.From, content: content}, nil
+}
+
+func marshal(content proto.Message) ([]byte, error) {
+	return proto.MarshalOptions{Deterministic: true}.Marshal(content)
+}
+
+// checkCap compares a payload with its kind's cap; before anything else is done with it.
+func checkCap(m Message) *Fault {
+	if limit := kinds[m.Kind].Cap; len(m.Payload) > limit {
+		return &Fault{Code: GuardPrefix + checkSize, Culprits: []party.ID{m.From}, Text: fmt.Sprintf("%s: %d bytes, at most %d", m.Kind, len(m.Payload), limit)}
+	}
+	return nil
 }
 
 // checkNumbers looks at every field: all fields of all kinds are numbers in
@@ -144,7 +165,7 @@ func (g *guard) run(table []check, round []*inbound) *Fault {
 				if errors.As(err, &b) {
 					culprits = b.culprits
 				}
-				return &Fault{Code: GuardPrefix + c.ID, Culprits: culprits, Text: m.kind + ": " + err.Error()}
+				return &Fault{Code: c.code(), Culprits: culprits, Text: m.kind + ": " + err.Error()}
 			}
 		}
 	}

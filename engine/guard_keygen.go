@@ -21,77 +21,77 @@ const trialLimit = 1 << 17
 
 // keygenChecks is the guard's table for key generation, in the order it is run.
 var keygenChecks = []check{
-	{"KG1-COMMITMENT", KindKG1, "the commitment to the polynomial is a hash",
+	{ID: "G-KG1-COMMITMENT", Kind: KindKG1, Doc: "the commitment to the polynomial is a hash",
 		// A longer one is never equal to a hash; it only costs.
-		func(_ *guard, m *inbound) error { return hash("commitment", kg1(m).GetCommitment()) }},
+		Run: func(_ *guard, m *inbound) error { return hash("commitment", kg1(m).GetCommitment()) }},
 
-	{"KG1-PAILLIER-SIZE", KindKG1, "the Paillier modulus has 2048 bits",
+	{ID: "G-KG1-PAILLIER-SIZE", Kind: KindKG1, Doc: "the Paillier modulus has 2048 bits",
 		// Smaller ones leak the other side's secret through the MtA (GG18 §3 wants N > q^8; tss-lib.md §1.9).
-		func(_ *guard, m *inbound) error { return modulusSize("Paillier modulus", kg1(m).GetPaillierN()) }},
-	{"KG1-PAILLIER-ODD", KindKG1, "the Paillier modulus is odd",
+		Run: func(_ *guard, m *inbound) error { return modulusSize("Paillier modulus", kg1(m).GetPaillierN()) }},
+	{ID: "G-KG1-PAILLIER-ODD", Kind: KindKG1, Doc: "the Paillier modulus is odd",
 		// Crash C: big.Jacobi panics on an even modulus, in a goroutine (tss-lib.md §1.3; modproof/proof.go:36).
-		func(_ *guard, m *inbound) error { return modulusOdd("Paillier modulus", kg1(m).GetPaillierN()) }},
-	{"KG1-PAILLIER-FACTOR", KindKG1, "the Paillier modulus has no factor below 2^17",
+		Run: func(_ *guard, m *inbound) error { return modulusOdd("Paillier modulus", kg1(m).GetPaillierN()) }},
+	{ID: "G-KG1-PAILLIER-FACTOR", Kind: KindKG1, Doc: "the Paillier modulus has no factor below 2^17",
 		// BitForge (CVE-2023-33241): small factors let the peer read the share, a few bits per signature.
-		func(_ *guard, m *inbound) error { return modulusFactors("Paillier modulus", kg1(m).GetPaillierN()) }},
-	{"KG1-PAILLIER-COMPOSITE", KindKG1, "the Paillier modulus is not prime",
+		Run: func(_ *guard, m *inbound) error { return modulusFactors("Paillier modulus", kg1(m).GetPaillierN()) }},
+	{ID: "G-KG1-PAILLIER-COMPOSITE", Kind: KindKG1, Doc: "the Paillier modulus is not prime",
 		// Under a prime modulus encryption hides nothing; CGGMP figure 16 excludes it too.
-		func(_ *guard, m *inbound) error { return modulusComposite("Paillier modulus", kg1(m).GetPaillierN()) }},
+		Run: func(_ *guard, m *inbound) error { return modulusComposite("Paillier modulus", kg1(m).GetPaillierN()) }},
 
-	{"KG1-NTILDE-SIZE", KindKG1, "NTilde has 2048 bits",
+	{ID: "G-KG1-NTILDE-SIZE", Kind: KindKG1, Doc: "NTilde has 2048 bits",
 		// It hides our secrets in the range proofs that we make for this peer.
-		func(_ *guard, m *inbound) error { return modulusSize("NTilde", kg1(m).GetNTilde()) }},
-	{"KG1-NTILDE-ODD", KindKG1, "NTilde is odd",
+		Run: func(_ *guard, m *inbound) error { return modulusSize("NTilde", kg1(m).GetNTilde()) }},
+	{ID: "G-KG1-NTILDE-ODD", Kind: KindKG1, Doc: "NTilde is odd",
 		// An even modulus has a factor whose discrete logarithms are trivial.
-		func(_ *guard, m *inbound) error { return modulusOdd("NTilde", kg1(m).GetNTilde()) }},
-	{"KG1-NTILDE-FACTOR", KindKG1, "NTilde has no factor below 2^17",
+		Run: func(_ *guard, m *inbound) error { return modulusOdd("NTilde", kg1(m).GetNTilde()) }},
+	{ID: "G-KG1-NTILDE-FACTOR", Kind: KindKG1, Doc: "NTilde has no factor below 2^17",
 		// In a small subgroup h1^x h2^r stops hiding x: the commitment leaks the share.
-		func(_ *guard, m *inbound) error { return modulusFactors("NTilde", kg1(m).GetNTilde()) }},
-	{"KG1-NTILDE-COMPOSITE", KindKG1, "NTilde is not prime",
+		Run: func(_ *guard, m *inbound) error { return modulusFactors("NTilde", kg1(m).GetNTilde()) }},
+	{ID: "G-KG1-NTILDE-COMPOSITE", Kind: KindKG1, Doc: "NTilde is not prime",
 		// Whoever knows the order of the group opens commitments to anything; of a prime everybody does.
-		func(_ *guard, m *inbound) error { return modulusComposite("NTilde", kg1(m).GetNTilde()) }},
+		Run: func(_ *guard, m *inbound) error { return modulusComposite("NTilde", kg1(m).GetNTilde()) }},
 
-	{"KG1-BASES", KindKG1, "h1 and h2 are different units of NTilde above one",
+	{ID: "G-KG1-BASES", Kind: KindKG1, Doc: "h1 and h2 are different units of NTilde above one",
 		// h = 0 or 1, or one that shares a factor with NTilde, commits to nothing (tss-lib reduces before it
 		// looks, so h1 = NTilde + x passes it; CVE-2023-33241's sibling in the TSSHOCK report).
-		func(_ *guard, m *inbound) error { return checkBases(kg1(m)) }},
-	{"KG1-DISTINCT", KindKG1, "no two parties have a modulus factor or a base in common",
+		Run: func(_ *guard, m *inbound) error { return checkBases(kg1(m)) }},
+	{ID: "G-KG1-DISTINCT", Kind: KindKG1, Doc: "no two parties have a modulus factor or a base in common",
 		// A copied modulus or base carries a copied proof with it (tss-lib's proofs of NTilde name no prover,
 		// CVE-2022-47930); a shared factor gives both away.
-		func(g *guard, m *inbound) error { return g.checkDistinct(m.from) }},
-	{"KG1-DLN", KindKG1, "the two proofs of h1 and h2 have 2 × 128 parts and say so",
+		Run: func(g *guard, m *inbound) error { return g.checkDistinct(m.from) }},
+	{ID: "G-KG1-DLN", Kind: KindKG1, Doc: "the two proofs of h1 and h2 have 2 × 128 parts and say so",
 		// Crash D: a length prefix that is negative as int64 slices out of bounds, in a goroutine (tss-lib.md
 		// §1.3; commitment_builder.go:72); an unbounded exponent costs CPU (§1.2 row 30).
-		func(_ *guard, m *inbound) error { return checkDLN(kg1(m)) }},
+		Run: func(_ *guard, m *inbound) error { return checkDLN(kg1(m)) }},
 
-	{"KG2A-SHARE", KindKG2a, "the share is between zero and the group order",
+	{ID: "G-KG2A-SHARE", Kind: KindKG2a, Doc: "the share is between zero and the group order",
 		// Crash B: a share of 0 mod q makes ScalarBaseMult panic, in a goroutine (tss-lib.md §1.3; feldman_vss.go:112).
-		func(_ *guard, m *inbound) error {
+		Run: func(_ *guard, m *inbound) error {
 			return scalar("share", m.content.(*keygen.KGRound2Message1).GetShare())
 		}},
-	{"KG2A-FACPROOF", KindKG2a, "the proof of the factors' size is there and bounded",
+	{ID: "G-KG2A-FACPROOF", Kind: KindKG2a, Doc: "the proof of the factors' size is there and bounded",
 		// Its W and V have no upper bound in the library (tss-lib.md §1.2 row 30); group elements that are
 		// no units of our NTilde make its equations hold for nothing.
-		func(g *guard, m *inbound) error { return g.checkFacProof(m.content.(*keygen.KGRound2Message1)) }},
+		Run: func(g *guard, m *inbound) error { return g.checkFacProof(m.content.(*keygen.KGRound2Message1)) }},
 
-	{"KG2B-DECOMMIT", KindKG2b, "the opened polynomial has exactly Need coefficients, points of the curve",
+	{ID: "G-KG2B-DECOMMIT", Kind: KindKG2b, Doc: "the opened polynomial has exactly Need coefficients, points of the curve",
 		// Crash G: too few index out of range, in a goroutine (PR 291; feldman_vss.go:106). Too many would raise
 		// the quorum where a library uses them (Trail of Bits, 2024).
-		func(g *guard, m *inbound) error { return opening(kg2b(m).GetDeCommitment(), 2*g.need) }},
-	{"KG2B-MODPROOF-PARTS", KindKG2b, "the modulus proof has 163 parts of at most the modulus' size",
+		Run: func(g *guard, m *inbound) error { return opening(kg2b(m).GetDeCommitment(), 2*g.need) }},
+	{ID: "G-KG2B-MODPROOF-PARTS", Kind: KindKG2b, Doc: "the modulus proof has 163 parts of at most the modulus' size",
 		// tss-lib leaves the count to a branch for old parties; A and B are 81 bits.
-		func(_ *guard, m *inbound) error { return checkModProofParts(kg2b(m).GetModProof()) }},
-	{"KG2B-MODPROOF-W", KindKG2b, "W of the modulus proof is a unit with Jacobi symbol -1",
+		Run: func(_ *guard, m *inbound) error { return checkModProofParts(kg2b(m).GetModProof()) }},
+	{ID: "G-KG2B-MODPROOF-W", Kind: KindKG2b, Doc: "W of the modulus proof is a unit with Jacobi symbol -1",
 		// The forgery that v2.0.2 accepts: W = 0 modulo all factors but one makes the symbol 0 and every equation
 		// solvable for any composite N (PR 323; CGGMP figure 16; the THORChain drain of 2026).
-		func(g *guard, m *inbound) error { return g.checkModProofW(m) }},
-	{"KG2B-MODPROOF-UNITS", KindKG2b, "all X and Z of the modulus proof are units",
+		Run: func(g *guard, m *inbound) error { return g.checkModProofW(m) }},
+	{ID: "G-KG2B-MODPROOF-UNITS", Kind: KindKG2b, Doc: "all X and Z of the modulus proof are units",
 		// The same forgery from its other side: X is 0 modulo those factors too.
-		func(g *guard, m *inbound) error { return g.checkModProofUnits(m) }},
+		Run: func(g *guard, m *inbound) error { return g.checkModProofUnits(m) }},
 
-	{"KG3-PROOF", KindKG3, "the Paillier proof has 13 parts, units of the sender's modulus",
+	{ID: "G-KG3-PROOF", Kind: KindKG3, Doc: "the Paillier proof has 13 parts, units of the sender's modulus",
 		// Zero or a factor as a root proves nothing about the rest.
-		func(g *guard, m *inbound) error { return g.checkPaillierProof(m) }},
+		Run: func(g *guard, m *inbound) error { return g.checkPaillierProof(m) }},
 }
 
 func kg1(m *inbound) *keygen.KGRound1Message   { return m.content.(*keygen.KGRound1Message) }

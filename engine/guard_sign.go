@@ -13,34 +13,34 @@ import (
 
 // signChecks is the guard's table for signing, in the order it is run.
 var signChecks = []check{
-	{"S1A-CIPHERTEXT", KindS1a, "the encrypted nonce is a unit modulo the square of the sender's modulus",
+	{ID: "G-S1A-CIPHERTEXT", Kind: KindS1a, Doc: "the encrypted nonce is a unit modulo the square of the sender's modulus",
 		// Something else decrypts to nothing and makes the range proof hold for nothing (PR 151).
-		func(g *guard, m *inbound) error {
+		Run: func(g *guard, m *inbound) error {
 			return unit("ciphertext", m.content.(*signing.SignRound1Message1).GetC(), square(g.moduli[m.from].n))
 		}},
-	{"S1A-RANGEPROOF", KindS1a, "the range proof has six parts within the bounds of GG18",
+	{ID: "G-S1A-RANGEPROOF", Kind: KindS1a, Doc: "the range proof has six parts within the bounds of GG18",
 		// The degenerate values of PR 289; S2 has no upper bound in the library (tss-lib.md §1.2 row 30).
-		func(g *guard, m *inbound) error { return g.checkRangeProof(m) }},
-	{"S1B-COMMITMENT", KindS1b, "the commitment to gamma is a hash",
+		Run: func(g *guard, m *inbound) error { return g.checkRangeProof(m) }},
+	{ID: "G-S1B-COMMITMENT", Kind: KindS1b, Doc: "the commitment to gamma is a hash",
 		// As KG1-COMMITMENT.
-		func(_ *guard, m *inbound) error {
+		Run: func(_ *guard, m *inbound) error {
 			return hash("commitment", m.content.(*signing.SignRound1Message2).GetCommitment())
 		}},
 
-	{"S2-CIPHERTEXTS", KindS2, "both answers are units modulo the square of our modulus",
+	{ID: "G-S2-CIPHERTEXTS", Kind: KindS2, Doc: "both answers are units modulo the square of our modulus",
 		// One that shares a factor with our modulus makes decryption fail in a way that tells about the factors.
-		func(g *guard, m *inbound) error {
+		Run: func(g *guard, m *inbound) error {
 			c, n2 := m.content.(*signing.SignRound2Message), square(g.moduli[g.self].n)
 			return first(unit("C1", c.GetC1(), n2), unit("C2", c.GetC2(), n2))
 		}},
-	{"S2-PROOF", KindS2, "the proof without check is within the bounds of GG18 and its S1 is not zero mod q",
+	{ID: "G-S2-PROOF", Kind: KindS2, Doc: "the proof without check is within the bounds of GG18 and its S1 is not zero mod q",
 		// Alpha-Rays (eprint 2021/1621): the answer's size is what leaks; S2 and T2 have no bound in the library.
-		func(g *guard, m *inbound) error {
+		Run: func(g *guard, m *inbound) error {
 			return g.checkBobProof(m.content.(*signing.SignRound2Message).GetProofBob(), mta.ProofBobBytesParts)
 		}},
-	{"S2-PROOF-WC", KindS2, "the proof with check is within the same bounds, its S1 is not zero mod q, its U is on the curve",
+	{ID: "G-S2-PROOF-WC", Kind: KindS2, Doc: "the proof with check is within the same bounds, its S1 is not zero mod q, its U is on the curve",
 		// Crash A: S1 = 0 mod q makes ScalarBaseMult panic, in a goroutine (tss-lib.md §1.3; mta/proofs.go:293).
-		func(g *guard, m *inbound) error {
+		Run: func(g *guard, m *inbound) error {
 			proof := m.content.(*signing.SignRound2Message).GetProofBobWc()
 			if err := g.checkBobProof(proof, mta.ProofBobWCBytesParts); err != nil {
 				return err
@@ -48,54 +48,54 @@ var signChecks = []check{
 			return point("U", proof[10], proof[11])
 		}},
 
-	{"S3-THETA", KindS3, "theta is between zero and the group order",
+	{ID: "G-S3-THETA", Kind: KindS3, Doc: "theta is between zero and the group order",
 		// Other encodings of one value would let two signers hold different bytes for one R.
-		func(_ *guard, m *inbound) error {
+		Run: func(_ *guard, m *inbound) error {
 			return scalar("theta", m.content.(*signing.SignRound3Message).GetTheta())
 		}},
-	{"S3-SUM", KindS3, "the thetas do not add up to zero",
+	{ID: "G-S3-SUM", Kind: KindS3, Doc: "the thetas do not add up to zero",
 		// Crash E: zero has no inverse, and round 5 multiplies by nil with the mutex held (tss-lib.md §1.3;
 		// round_4.go:43). Among three or more the culprit is unknown: whoever spoke last could, and order proves nothing.
-		func(g *guard, _ *inbound) error { return g.checkThetaSum() }},
+		Run: func(g *guard, _ *inbound) error { return g.checkThetaSum() }},
 
-	{"S4-DECOMMIT", KindS4, "the opened gamma is one point of the curve",
+	{ID: "G-S4-DECOMMIT", Kind: KindS4, Doc: "the opened gamma is one point of the curve",
 		// Its coordinates enter R; the library checks the curve, and we compute R from the same bytes.
-		func(_ *guard, m *inbound) error {
+		Run: func(_ *guard, m *inbound) error {
 			return opening(m.content.(*signing.SignRound4Message).GetDeCommitment(), 2)
 		}},
-	{"S4-PROOF", KindS4, "the proof of gamma is a point and a scalar that is not zero",
+	{ID: "G-S4-PROOF", Kind: KindS4, Doc: "the proof of gamma is a point and a scalar that is not zero",
 		// Crash F: T = 0 mod q makes ScalarBaseMult panic in round 5 with the mutex held (tss-lib.md §1.3; schnorr:69).
-		func(_ *guard, m *inbound) error {
+		Run: func(_ *guard, m *inbound) error {
 			c := m.content.(*signing.SignRound4Message)
 			return first(point("alpha", c.GetProofAlphaX(), c.GetProofAlphaY()), scalar("T", c.GetProofT()))
 		}},
 
-	{"S5-COMMITMENT", KindS5, "the commitment to V and A is a hash",
+	{ID: "G-S5-COMMITMENT", Kind: KindS5, Doc: "the commitment to V and A is a hash",
 		// As KG1-COMMITMENT.
-		func(_ *guard, m *inbound) error {
+		Run: func(_ *guard, m *inbound) error {
 			return hash("commitment", m.content.(*signing.SignRound5Message).GetCommitment())
 		}},
-	{"S6-DECOMMIT", KindS6, "the opened V and A are points of the curve",
+	{ID: "G-S6-DECOMMIT", Kind: KindS6, Doc: "the opened V and A are points of the curve",
 		// The library adds them without a check of the sums.
-		func(_ *guard, m *inbound) error {
+		Run: func(_ *guard, m *inbound) error {
 			return opening(m.content.(*signing.SignRound6Message).GetDeCommitment(), 4)
 		}},
-	{"S6-PROOFS", KindS6, "the proofs of V and A are points and scalars that are not zero",
+	{ID: "G-S6-PROOFS", Kind: KindS6, Doc: "the proofs of V and A are points and scalars that are not zero",
 		// Crash F in another round: T or U = 0 mod q panics (schnorr:69, :121).
-		func(_ *guard, m *inbound) error {
+		Run: func(_ *guard, m *inbound) error {
 			c := m.content.(*signing.SignRound6Message)
 			return first(
 				point("alpha of A", c.GetProofAlphaX(), c.GetProofAlphaY()), scalar("T of A", c.GetProofT()),
 				point("alpha of V", c.GetVProofAlphaX(), c.GetVProofAlphaY()), scalar("T of V", c.GetVProofT()), scalar("U of V", c.GetVProofU()))
 		}},
-	{"S7-COMMITMENT", KindS7, "the commitment to U and T is a hash",
+	{ID: "G-S7-COMMITMENT", Kind: KindS7, Doc: "the commitment to U and T is a hash",
 		// As KG1-COMMITMENT.
-		func(_ *guard, m *inbound) error {
+		Run: func(_ *guard, m *inbound) error {
 			return hash("commitment", m.content.(*signing.SignRound7Message).GetCommitment())
 		}},
-	{"S8-DECOMMIT", KindS8, "the opened U and T are points of the curve",
+	{ID: "G-S8-DECOMMIT", Kind: KindS8, Doc: "the opened U and T are points of the curve",
 		// The library adds the coordinates without any check (round_9.go:36), and compares only the sums.
-		func(_ *guard, m *inbound) error {
+		Run: func(_ *guard, m *inbound) error {
 			return opening(m.content.(*signing.SignRound8Message).GetDeCommitment(), 4)
 		}},
 }

@@ -19,56 +19,88 @@ import (
 	"coffer/party"
 )
 
-// transcript is all messages of honest sessions, once per test binary: a key
-// generation of three and a signature of two, as alice sees them.
-var transcript = struct {
-	sync.Once
-	keygen, sign []engine.Message
-	share        []byte
-	key          *keyshare.WrapKey
-}{}
+// The messages of honest sessions as alice sees them, made once per test binary
+// and only if needed: a key generation of three, and a signature of two.
+var (
+	keygenTranscript struct {
+		sync.Once
+		messages []engine.Message
+	}
+	signTranscript struct {
+		sync.Once
+		messages []engine.Message
+		share    []byte
+		key      *keyshare.WrapKey
+	}
+)
 
-func record(t *testing.T) {
-	transcript.Do(func() {
+func recorded(c *cluster, run func()) []engine.Message {
+	var seen []engine.Message
+	c.tamper = func(to party.ID, m engine.Message) []engine.Message {
+		if to == "alice" || m.From == "alice" && m.To == "" {
+			seen = append(seen, m)
+		}
+		return []engine.Message{m}
+	}
+	run()
+	return seen
+}
+
+func keygenMessages(t *testing.T) []engine.Message {
+	t.Helper()
+	r := &keygenTranscript
+	r.Do(func() {
 		c := newCluster(t)
-		var seen []engine.Message
-		c.tamper = func(to party.ID, m engine.Message) []engine.Message {
-			if to == "alice" || m.From == "alice" && m.To == "" {
-				seen = append(seen, m)
+		r.messages = recorded(c, func() {
+			if o := c.run(c.startKeygen(testkeys.Meta, signers), signers, nil); len(o.keygen) != 3 {
+				t.Fatalf("key generation: %v", o.faults)
 			}
-			return []engine.Message{m}
-		}
-		if o := c.run(c.startKeygen(testkeys.Meta, signers), signers, nil); len(o.keygen) != 3 {
-			t.Fatalf("key generation: %v", o.faults)
-		}
-		transcript.keygen, seen = seen, nil
-		session := c.startSign(pair)
-		c.release(session, pair, digestOf("transcript"))
-		if o := c.run(session, pair, nil); len(o.partials) != 2 {
-			t.Fatalf("signing: %v", o.faults)
-		}
-		transcript.sign = seen
+		})
+	})
+	if r.messages == nil {
+		t.Fatal("no honest key generation")
+	}
+	return slices.Clone(r.messages)
+}
+
+func signMessages(t *testing.T) []engine.Message {
+	t.Helper()
+	r := &signTranscript
+	r.Do(func() {
+		c := newCluster(t)
 		wallet, err := testkeys.Shares(c.keys["alice"])
 		if err != nil {
 			t.Fatal(err)
 		}
-		transcript.share, transcript.key = wallet.Sealed["alice"], c.keys["alice"]
+		r.share, r.key = wallet.Sealed["alice"], c.keys["alice"]
+		r.messages = recorded(c, func() {
+			session := c.startSign(pair)
+			c.release(session, pair, digestOf("transcript"))
+			if o := c.run(session, pair, nil); len(o.partials) != 2 {
+				t.Fatalf("signing: %v", o.faults)
+			}
+		})
 	})
-	if transcript.sign == nil {
-		t.Fatal("no honest transcript")
+	if r.messages == nil {
+		t.Fatal("no honest signature")
 	}
+	return slices.Clone(r.messages)
+}
+
+// messagesOf is the transcript of a kind's protocol.
+func messagesOf(t *testing.T, kind string) []engine.Message {
+	t.Helper()
+	if strings.HasPrefix(kind, "KG") {
+		return keygenMessages(t)
+	}
+	return signMessages(t)
 }
 
 // replay runs alice's guard over the honest transcript with carol's message of
 // the given kind changed.
 func replay(t *testing.T, kind string, change func(proto.Message)) *engine.Fault {
 	t.Helper()
-	record(t)
-	messages := transcript.sign
-	if strings.HasPrefix(kind, "KG") {
-		messages = transcript.keygen
-	}
-	messages = slices.Clone(messages)
+	messages := messagesOf(t, kind)
 	changed := false
 	for i, m := range messages {
 		if m.Kind == kind && m.From == "carol" && change != nil {
@@ -90,7 +122,7 @@ func replay(t *testing.T, kind string, change func(proto.Message)) *engine.Fault
 	if strings.HasPrefix(kind, "KG") {
 		return engine.GuardKeygen(testkeys.Meta("alice"), messages)
 	}
-	return engine.GuardSign(transcript.key, testkeys.Meta("alice"), transcript.share, pair, messages)
+	return engine.GuardSign(signTranscript.key, testkeys.Meta("alice"), signTranscript.share, pair, messages)
 }
 
 func TestGuardPassesHonest(t *testing.T) {
@@ -148,8 +180,7 @@ var prime2048 = sync.OnceValue(func() []byte {
 // honest is a message of another party in the transcript, to copy from.
 func honest(t *testing.T, kind string, from party.ID) proto.Message {
 	t.Helper()
-	record(t)
-	for _, m := range append(slices.Clone(transcript.keygen), transcript.sign...) {
+	for _, m := range messagesOf(t, kind) {
 		if m.Kind == kind && m.From == from {
 			content := engine.Content(kind)
 			if err := proto.Unmarshal(m.Payload, content); err != nil {
@@ -193,15 +224,22 @@ func attacks(t *testing.T) map[string][]attack {
 	s8 := func(name string, f func(*signing.SignRound8Message)) attack {
 		return attack{name, func(m proto.Message) { f(m.(*signing.SignRound8Message)) }, nil}
 	}
-	carolN := honest(t, "KG1", "carol").(*keygen.KGRound1Message).GetPaillierN()
-	alice := honest(t, "KG1", "alice").(*keygen.KGRound1Message)
-	bob := honest(t, "KG1", "bob").(*keygen.KGRound1Message)
+	// The first messages of the key generation; asked for only by its attacks.
+	first := func(id party.ID) *keygen.KGRound1Message { return honest(t, "KG1", id).(*keygen.KGRound1Message) }
 	ownP, ownTilde, carolP := secretPrime(t, 0, false).Bytes(), secretPrime(t, 0, true).Bytes(), secretPrime(t, 2, false).Bytes()
 	// The range of round-1 and round-2 proofs in signing: q^3, q^7 and the masks.
 	q3, q7 := new(big.Int).Exp(engine.GroupOrder(), big.NewInt(3), nil), new(big.Int).Exp(engine.GroupOrder(), big.NewInt(7), nil)
 	mask := new(big.Int).Lsh(big.NewInt(1), 768+2048+1)
+	frozenKey, err := keyshare.NewWrapKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	frozen, err := testkeys.Shares(frozenKey)
+	if err != nil {
+		t.Fatal(err)
+	}
 	wallet := func(id party.ID) (n, tilde *big.Int) {
-		return engine.WalletModuli(transcript.key, testkeys.Meta("alice"), transcript.share, id)
+		return engine.WalletModuli(frozenKey, testkeys.Meta("alice"), frozen.Sealed["alice"], id)
 	}
 	aliceN, aliceTilde := wallet("alice")
 	carolWalletN, _ := wallet("carol")
@@ -231,20 +269,20 @@ func attacks(t *testing.T) map[string][]attack {
 	}
 
 	return map[string][]attack{
-		"KG1-COMMITMENT": {kg1("33 bytes", func(m *keygen.KGRound1Message) { m.Commitment = long(33) })},
-		"KG1-PAILLIER-SIZE": {kg1("2047 bits", func(m *keygen.KGRound1Message) {
+		"G-KG1-COMMITMENT": {kg1("33 bytes", func(m *keygen.KGRound1Message) { m.Commitment = long(33) })},
+		"G-KG1-PAILLIER-SIZE": {kg1("2047 bits", func(m *keygen.KGRound1Message) {
 			m.PaillierN = new(big.Int).Rsh(new(big.Int).SetBytes(m.PaillierN), 1).Bytes()
 		})},
-		"KG1-PAILLIER-ODD":       {kg1("crash C", func(m *keygen.KGRound1Message) { m.PaillierN = plus(m.PaillierN, 1) })},
-		"KG1-PAILLIER-FACTOR":    {kg1("3", func(m *keygen.KGRound1Message) { m.PaillierN = oddMultiple(3) }), kg1("131071", func(m *keygen.KGRound1Message) { m.PaillierN = oddMultiple(131071) })},
-		"KG1-PAILLIER-COMPOSITE": {kg1("prime", func(m *keygen.KGRound1Message) { m.PaillierN = prime2048() })},
-		"KG1-NTILDE-SIZE": {kg1("2047 bits", func(m *keygen.KGRound1Message) {
+		"G-KG1-PAILLIER-ODD":       {kg1("crash C", func(m *keygen.KGRound1Message) { m.PaillierN = plus(m.PaillierN, 1) })},
+		"G-KG1-PAILLIER-FACTOR":    {kg1("3", func(m *keygen.KGRound1Message) { m.PaillierN = oddMultiple(3) }), kg1("131071", func(m *keygen.KGRound1Message) { m.PaillierN = oddMultiple(131071) })},
+		"G-KG1-PAILLIER-COMPOSITE": {kg1("prime", func(m *keygen.KGRound1Message) { m.PaillierN = prime2048() })},
+		"G-KG1-NTILDE-SIZE": {kg1("2047 bits", func(m *keygen.KGRound1Message) {
 			m.NTilde = new(big.Int).Rsh(new(big.Int).SetBytes(m.NTilde), 1).Bytes()
 		})},
-		"KG1-NTILDE-ODD":       {kg1("even", func(m *keygen.KGRound1Message) { m.NTilde = plus(m.NTilde, 1) })},
-		"KG1-NTILDE-FACTOR":    {kg1("65537", func(m *keygen.KGRound1Message) { m.NTilde = oddMultiple(65537) })},
-		"KG1-NTILDE-COMPOSITE": {kg1("prime", func(m *keygen.KGRound1Message) { m.NTilde = prime2048() })},
-		"KG1-BASES": {
+		"G-KG1-NTILDE-ODD":       {kg1("even", func(m *keygen.KGRound1Message) { m.NTilde = plus(m.NTilde, 1) })},
+		"G-KG1-NTILDE-FACTOR":    {kg1("65537", func(m *keygen.KGRound1Message) { m.NTilde = oddMultiple(65537) })},
+		"G-KG1-NTILDE-COMPOSITE": {kg1("prime", func(m *keygen.KGRound1Message) { m.NTilde = prime2048() })},
+		"G-KG1-BASES": {
 			kg1("h1 one", func(m *keygen.KGRound1Message) { m.H1 = []byte{1} }),
 			kg1("h2 not reduced", func(m *keygen.KGRound1Message) {
 				m.H2 = new(big.Int).Add(new(big.Int).SetBytes(m.H2), new(big.Int).SetBytes(m.NTilde)).Bytes()
@@ -252,62 +290,62 @@ func attacks(t *testing.T) map[string][]attack {
 			kg1("equal", func(m *keygen.KGRound1Message) { m.H2 = m.H1 }),
 			kg1("a factor", func(m *keygen.KGRound1Message) { m.H1 = secretPrime(t, 2, true).Bytes() }),
 		},
-		"KG1-DISTINCT": {
-			kg1("my modulus", func(m *keygen.KGRound1Message) { m.PaillierN = alice.PaillierN }),
+		"G-KG1-DISTINCT": {
+			kg1("my modulus", func(m *keygen.KGRound1Message) { m.PaillierN = first("alice").PaillierN }),
 			kg1("a factor of mine", func(m *keygen.KGRound1Message) {
 				m.PaillierN = new(big.Int).Mul(secretPrime(t, 0, false), secretPrime(t, 5, false)).Bytes()
 			}),
-			kg1("my bases", func(m *keygen.KGRound1Message) { m.NTilde, m.H1, m.H2 = alice.NTilde, alice.H1, alice.H2 }),
+			kg1("my bases", func(m *keygen.KGRound1Message) { a := first("alice"); m.NTilde, m.H1, m.H2 = a.NTilde, a.H1, a.H2 }),
 			kg1("one modulus for both", func(m *keygen.KGRound1Message) { m.PaillierN = m.NTilde }),
-			{"bob's modulus", func(m proto.Message) { m.(*keygen.KGRound1Message).PaillierN = bob.PaillierN }, []party.ID{"bob", "carol"}},
+			{"bob's modulus", func(m proto.Message) { m.(*keygen.KGRound1Message).PaillierN = first("bob").PaillierN }, []party.ID{"bob", "carol"}},
 		},
-		"KG1-DLN": {
+		"G-KG1-DLN": {
 			kg1("crash D", func(m *keygen.KGRound1Message) { m.Dlnproof_1[0] = slices.Repeat([]byte{0xff}, 8) }),
 			kg1("second prefix", func(m *keygen.KGRound1Message) { m.Dlnproof_2[129] = []byte{127} }),
 			kg1("a part short", func(m *keygen.KGRound1Message) { m.Dlnproof_1 = m.Dlnproof_1[:257] }),
 			kg1("a long exponent", func(m *keygen.KGRound1Message) { m.Dlnproof_2[200] = long(257) }),
 		},
-		"KG2A-SHARE": {
+		"G-KG2A-SHARE": {
 			kg2a("crash B", func(m *keygen.KGRound2Message1) { m.Share = q }),
 			kg2a("33 bytes", func(m *keygen.KGRound2Message1) { m.Share = long(33) }),
 		},
-		"KG2A-FACPROOF": {
+		"G-KG2A-FACPROOF": {
 			kg2a("missing", func(m *keygen.KGRound2Message1) { m.FacProof = nil }),
 			kg2a("a long exponent", func(m *keygen.KGRound2Message1) { m.FacProof[8] = long(641) }),
-			kg2a("P no unit", func(m *keygen.KGRound2Message1) { m.FacProof[0] = alice.NTilde }),
+			kg2a("P no unit", func(m *keygen.KGRound2Message1) { m.FacProof[0] = first("alice").NTilde }),
 		},
-		"KG2B-DECOMMIT": append(coordinates("coefficient", func(m proto.Message) [][]byte { return m.(*keygen.KGRound2Message2).DeCommitment }),
+		"G-KG2B-DECOMMIT": append(coordinates("coefficient", func(m proto.Message) [][]byte { return m.(*keygen.KGRound2Message2).DeCommitment }),
 			kg2b("crash G", func(m *keygen.KGRound2Message2) { m.DeCommitment = m.DeCommitment[:3] }),
 			kg2b("one too many", func(m *keygen.KGRound2Message2) {
 				m.DeCommitment = append(m.DeCommitment, m.DeCommitment[1], m.DeCommitment[2])
 			})),
-		"KG2B-MODPROOF-PARTS": {
+		"G-KG2B-MODPROOF-PARTS": {
 			kg2b("missing", func(m *keygen.KGRound2Message2) { m.ModProof = nil }),
 			kg2b("A of 12 bytes", func(m *keygen.KGRound2Message2) { m.ModProof[81] = long(12) }),
 			kg2b("X of 257 bytes", func(m *keygen.KGRound2Message2) { m.ModProof[1] = long(257) }),
 		},
-		"KG2B-MODPROOF-W": {
+		"G-KG2B-MODPROOF-W": {
 			kg2b("a factor", func(m *keygen.KGRound2Message2) { m.ModProof[0] = carolP }),
-			kg2b("the modulus", func(m *keygen.KGRound2Message2) { m.ModProof[0] = carolN }),
+			kg2b("the modulus", func(m *keygen.KGRound2Message2) { m.ModProof[0] = first("carol").PaillierN }),
 			kg2b("a square", func(m *keygen.KGRound2Message2) {
 				w := new(big.Int).SetBytes(m.ModProof[0])
-				m.ModProof[0] = w.Mul(w, w).Mod(w, new(big.Int).SetBytes(carolN)).Bytes()
+				m.ModProof[0] = w.Mul(w, w).Mod(w, new(big.Int).SetBytes(first("carol").PaillierN)).Bytes()
 			}),
 		},
-		"KG2B-MODPROOF-UNITS": {
+		"G-KG2B-MODPROOF-UNITS": {
 			kg2b("X", func(m *keygen.KGRound2Message2) { m.ModProof[80] = carolP }),
-			kg2b("Z", func(m *keygen.KGRound2Message2) { m.ModProof[162] = carolN }),
+			kg2b("Z", func(m *keygen.KGRound2Message2) { m.ModProof[162] = first("carol").PaillierN }),
 		},
-		"KG3-PROOF": {
+		"G-KG3-PROOF": {
 			{"a part short", func(m proto.Message) { k := m.(*keygen.KGRound3Message); k.PaillierProof = k.PaillierProof[:12] }, nil},
 			{"a factor", func(m proto.Message) { m.(*keygen.KGRound3Message).PaillierProof[12] = carolP }, nil},
 		},
 
-		"S1A-CIPHERTEXT": {
+		"G-S1A-CIPHERTEXT": {
 			s1a("a factor", func(m *signing.SignRound1Message1) { m.C = carolWalletN.Bytes() }),
 			s1a("not reduced", func(m *signing.SignRound1Message1) { m.C = plus(square(carolWalletN), 1) }),
 		},
-		"S1A-RANGEPROOF": {
+		"G-S1A-RANGEPROOF": {
 			s1a("a part short", func(m *signing.SignRound1Message1) { m.RangeProofAlice = m.RangeProofAlice[:5] }),
 			s1a("Z no unit", func(m *signing.SignRound1Message1) { m.RangeProofAlice[0] = aliceTilde.Bytes() }),
 			s1a("Z one", func(m *signing.SignRound1Message1) { m.RangeProofAlice[0] = []byte{1} }),
@@ -319,41 +357,41 @@ func attacks(t *testing.T) map[string][]attack {
 			s1a("S2 large", func(m *signing.SignRound1Message1) { m.RangeProofAlice[5] = plus(mask.Bytes(), 1) }),
 			s1a("S1 is S2", func(m *signing.SignRound1Message1) { m.RangeProofAlice[5] = m.RangeProofAlice[4] }),
 		},
-		"S1B-COMMITMENT": {{"33 bytes", func(m proto.Message) { m.(*signing.SignRound1Message2).Commitment = long(33) }, nil}},
-		"S2-CIPHERTEXTS": {
+		"G-S1B-COMMITMENT": {{"33 bytes", func(m proto.Message) { m.(*signing.SignRound1Message2).Commitment = long(33) }, nil}},
+		"G-S2-CIPHERTEXTS": {
 			s2("C1 a factor", func(m *signing.SignRound2Message) { m.C1 = ownP }),
 			s2("C2 not reduced", func(m *signing.SignRound2Message) { m.C2 = plus(square(aliceN), 1) }),
 		},
-		"S2-PROOF": append(bobProofs(func(m *signing.SignRound2Message) [][]byte { return m.ProofBob }),
+		"G-S2-PROOF": append(bobProofs(func(m *signing.SignRound2Message) [][]byte { return m.ProofBob }),
 			s2("a part short", func(m *signing.SignRound2Message) { m.ProofBob = m.ProofBob[:9] })),
-		"S2-PROOF-WC": append(bobProofs(func(m *signing.SignRound2Message) [][]byte { return m.ProofBobWc }),
+		"G-S2-PROOF-WC": append(bobProofs(func(m *signing.SignRound2Message) [][]byte { return m.ProofBobWc }),
 			s2("without U", func(m *signing.SignRound2Message) { m.ProofBobWc = m.ProofBobWc[:10] }),
 			s2("U off the curve", func(m *signing.SignRound2Message) { m.ProofBobWc[10] = plus(m.ProofBobWc[10], 1) })),
-		"S3-THETA": {
+		"G-S3-THETA": {
 			s3("the order", func(m *signing.SignRound3Message) { m.Theta = q }),
 			s3("33 bytes", func(m *signing.SignRound3Message) { m.Theta = long(33) }),
 		},
-		"S3-SUM": {s3("crash E", func(m *signing.SignRound3Message) {
+		"G-S3-SUM": {s3("crash E", func(m *signing.SignRound3Message) {
 			own := new(big.Int).SetBytes(honest(t, "S3", "alice").(*signing.SignRound3Message).Theta)
 			m.Theta = own.Sub(engine.GroupOrder(), own).Bytes()
 		})},
-		"S4-DECOMMIT": append(coordinates("gamma", func(m proto.Message) [][]byte { return m.(*signing.SignRound4Message).DeCommitment }),
+		"G-S4-DECOMMIT": append(coordinates("gamma", func(m proto.Message) [][]byte { return m.(*signing.SignRound4Message).DeCommitment }),
 			s4("two points", func(m *signing.SignRound4Message) { m.DeCommitment = append(m.DeCommitment, m.DeCommitment[1:]...) })),
-		"S4-PROOF": {
+		"G-S4-PROOF": {
 			s4("crash F", func(m *signing.SignRound4Message) { m.ProofT = q }),
 			s4("alpha off the curve", func(m *signing.SignRound4Message) { m.ProofAlphaX = plus(m.ProofAlphaX, 1) }),
 		},
-		"S5-COMMITMENT": {{"33 bytes", func(m proto.Message) { m.(*signing.SignRound5Message).Commitment = long(33) }, nil}},
-		"S6-DECOMMIT":   coordinates("V", func(m proto.Message) [][]byte { return m.(*signing.SignRound6Message).DeCommitment }),
-		"S6-PROOFS": {
+		"G-S5-COMMITMENT": {{"33 bytes", func(m proto.Message) { m.(*signing.SignRound5Message).Commitment = long(33) }, nil}},
+		"G-S6-DECOMMIT":   coordinates("V", func(m proto.Message) [][]byte { return m.(*signing.SignRound6Message).DeCommitment }),
+		"G-S6-PROOFS": {
 			s6("T of A", func(m *signing.SignRound6Message) { m.ProofT = q }),
 			s6("T of V", func(m *signing.SignRound6Message) { m.VProofT = q }),
 			s6("U of V", func(m *signing.SignRound6Message) { m.VProofU = q }),
 			s6("alpha of A", func(m *signing.SignRound6Message) { m.ProofAlphaY = plus(m.ProofAlphaY, 1) }),
 			s6("alpha of V", func(m *signing.SignRound6Message) { m.VProofAlphaY = plus(m.VProofAlphaY, 1) }),
 		},
-		"S7-COMMITMENT": {{"33 bytes", func(m proto.Message) { m.(*signing.SignRound7Message).Commitment = long(33) }, nil}},
-		"S8-DECOMMIT": append(coordinates("U", func(m proto.Message) [][]byte { return m.(*signing.SignRound8Message).DeCommitment }),
+		"G-S7-COMMITMENT": {{"33 bytes", func(m proto.Message) { m.(*signing.SignRound7Message).Commitment = long(33) }, nil}},
+		"G-S8-DECOMMIT": append(coordinates("U", func(m proto.Message) [][]byte { return m.(*signing.SignRound8Message).DeCommitment }),
 			s8("T off the curve", func(m *signing.SignRound8Message) { m.DeCommitment[4] = plus(m.DeCommitment[4], 1) })),
 	}
 }
@@ -378,8 +416,8 @@ func TestGuard(t *testing.T) {
 				if want == nil {
 					want = []party.ID{"carol"}
 				}
-				if f == nil || f.Code != engine.GuardPrefix+c.ID || !slices.Equal(f.Culprits, want) {
-					t.Errorf("%s: %v, want %s by %v", a.name, f, engine.GuardPrefix+c.ID, want)
+				if f == nil || f.Code != c.Code() || !slices.Equal(f.Culprits, want) {
+					t.Errorf("%s: %v, want %s by %v", a.name, f, c.Code(), want)
 				}
 			}
 		})
@@ -392,9 +430,8 @@ func TestGuard(t *testing.T) {
 
 // TestGuardForm: what is refused before any table.
 func TestGuardForm(t *testing.T) {
-	record(t)
 	var s3 engine.Message
-	for _, m := range transcript.sign {
+	for _, m := range signMessages(t) {
 		if m.Kind == "S3" && m.From == "carol" {
 			s3 = m
 		}
@@ -403,6 +440,7 @@ func TestGuardForm(t *testing.T) {
 		"empty":            {},
 		"no protobuf":      {0xff},
 		"unknown field":    append(slices.Clone(s3.Payload), 0x7a, 1, 1),
+		"field twice":      append(slices.Clone(s3.Payload), s3.Payload...),
 		"leading zero":     {0x0a, 2, 0, 1},
 		"zero":             {0x0a, 0},
 		"a byte too large": slices.Repeat([]byte{1}, engine.Kinds()["S3"].Cap+1),
@@ -423,9 +461,8 @@ func TestGuardForm(t *testing.T) {
 // TestCaps compares the caps with what honest parties send: not too tight, and
 // at most half as much again, so that a later edit cannot open them wide.
 func TestCaps(t *testing.T) {
-	record(t)
 	largest := map[string]int{}
-	for _, m := range append(slices.Clone(transcript.keygen), transcript.sign...) {
+	for _, m := range append(keygenMessages(t), signMessages(t)...) {
 		largest[m.Kind] = max(largest[m.Kind], len(m.Payload))
 	}
 	for kind, class := range engine.Kinds() {

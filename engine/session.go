@@ -325,7 +325,7 @@ func (s *session) send(out tss.Message) error {
 	if !ok || class.Broadcast != (len(out.GetTo()) == 0) {
 		return fmt.Errorf("the library sent a message %q that this protocol does not have", kind)
 	}
-	payload, err := proto.MarshalOptions{Deterministic: true}.Marshal(content)
+	payload, err := marshal(content)
 	if err != nil {
 		return err
 	}

@@ -167,7 +167,7 @@ func (f *Fault) Error() string {
 	return s + ": " + f.Text
 }
 
-// The codes of faults. A check of the guard has the code "GUARD_" and its ID.
+// The codes of faults. A check of the guard has the code "GUARD_" and its ID without "G-".
 const (
 	CodeWorkerDied = "WORKER_DIED" // the worker process ended under the session
 	CodeProtocol   = "PROTOCOL"    // the library refused a message or a proof
