@@ -23,7 +23,7 @@ type receiver struct {
 // incoming handles a stream that a peer opened. Each has its own goroutine; their
 // number is bounded by the resource manager.
 func (l *Link) incoming(s network.Stream) {
-	defer s.Reset()
+	defer func() { _ = s.Reset() }() // it is over either way
 	if !l.begin() {
 		return
 	}

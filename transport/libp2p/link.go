@@ -281,8 +281,14 @@ func (l *Link) Problem(to party.ID) error {
 	return r.state().problem
 }
 
-// Close ends all connections and waits for all that the link started.
-func (l *Link) Close() error { return l.shut() }
+// Close ends all connections and waits for all that the link started. It does nothing
+// on the nil that a failed New returns, which an interface may hide from its owner.
+func (l *Link) Close() error {
+	if l == nil {
+		return nil
+	}
+	return l.shut()
+}
 
 func (l *Link) end() error {
 	l.mu.Lock()

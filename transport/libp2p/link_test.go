@@ -78,8 +78,6 @@ func leftovers(patience time.Duration) string {
 	}
 }
 
-func isClosed(err error) bool { return errors.Is(err, net.ErrClosed) }
-
 func newKey(t *testing.T) *identity.Key {
 	t.Helper()
 	k, err := identity.Generate()
@@ -658,8 +656,12 @@ func TestNewRefuses(t *testing.T) {
 	} {
 		cfg := good()
 		c.change(&cfg)
-		if _, err := libp2p.New(cfg); err == nil || !strings.Contains(err.Error(), c.want) {
+		l, err := libp2p.New(cfg)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("want %q: %v", c.want, err)
+		}
+		if err := transport.Link(l).Close(); err != nil {
+			t.Errorf("close after %q: %v", c.want, err)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package libp2p_test
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -149,11 +150,10 @@ func (p *udpProxy) up(from *net.UDPAddr) *net.UDPConn {
 		for {
 			n, err := u.Read(buf)
 			if err != nil {
-				// A refusal (the callee restarts) is no end; a close is.
-				if _, isNet := err.(*net.OpError); isNet && !isClosed(err) {
-					continue
+				if errors.Is(err, net.ErrClosed) {
+					return
 				}
-				return
+				continue // the callee restarts and its port refuses: that is no end
 			}
 			if !p.isCut.Load() {
 				_, _ = p.lis.WriteToUDP(buf[:n], from)

@@ -2,10 +2,11 @@ package memnet
 
 import (
 	"bytes"
-	"container/heap"
+	"cmp"
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -66,7 +67,7 @@ type Net struct {
 	tamper Tamper
 	lanes  map[pair]*lane
 	links  map[party.ID]*Link
-	queue  schedule
+	queue  []flight // by inOrder
 	serial uint64
 	counts Counts
 }
@@ -274,7 +275,9 @@ func (n *Net) send(from *Link, to party.ID, data []byte) error {
 func (n *Net) put(l *lane, p pair, due time.Time, data []byte) {
 	l.flying++
 	n.serial++
-	heap.Push(&n.queue, flight{pair: p, to: n.links[p.to], due: due, serial: n.serial, data: data})
+	f := flight{pair: p, to: n.links[p.to], due: due, serial: n.serial, data: data}
+	at, _ := slices.BinarySearchFunc(n.queue, f, inOrder)
+	n.queue = slices.Insert(n.queue, at, f)
 	select {
 	case n.wake <- struct{}{}:
 	default:
@@ -289,8 +292,9 @@ func (n *Net) deliver() {
 	for {
 		n.mu.Lock()
 		now := time.Now()
-		for n.queue.Len() > 0 && !n.queue[0].due.After(now) {
-			f := heap.Pop(&n.queue).(flight)
+		for len(n.queue) > 0 && !n.queue[0].due.After(now) {
+			f := n.queue[0]
+			n.queue = slices.Delete(n.queue, 0, 1)
 			l := n.lane(f.pair)
 			if l.cut || n.links[f.pair.to] != f.to {
 				l.flying--
@@ -304,7 +308,7 @@ func (n *Net) deliver() {
 			}
 		}
 		wait := time.Hour
-		if n.queue.Len() > 0 {
+		if len(n.queue) > 0 {
 			wait = n.queue[0].due.Sub(now)
 		}
 		n.mu.Unlock()
@@ -423,22 +427,7 @@ type flight struct {
 	data   []byte
 }
 
-// schedule is a heap by due time, then by order of sending.
-type schedule []flight
-
-func (s schedule) Len() int { return len(s) }
-func (s schedule) Less(i, j int) bool {
-	if !s[i].due.Equal(s[j].due) {
-		return s[i].due.Before(s[j].due)
-	}
-	return s[i].serial < s[j].serial
-}
-func (s schedule) Swap(i, j int) { s[i], s[j] = s[j], s[i] }
-func (s *schedule) Push(x any)   { *s = append(*s, x.(flight)) }
-func (s *schedule) Pop() any {
-	old := *s
-	last := old[len(old)-1]
-	old[len(old)-1] = flight{}
-	*s = old[:len(old)-1]
-	return last
+// inOrder sorts by due time, then by order of sending.
+func inOrder(a, b flight) int {
+	return cmp.Or(a.due.Compare(b.due), cmp.Compare(a.serial, b.serial))
 }
