@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/bnb-chain/tss-lib/v2/common"
+	"github.com/bnb-chain/tss-lib/v2/crypto/commitments"
 	"github.com/bnb-chain/tss-lib/v2/crypto/modproof"
 	"github.com/bnb-chain/tss-lib/v2/crypto/paillier"
 	"github.com/bnb-chain/tss-lib/v2/ecdsa/keygen"
@@ -25,25 +26,29 @@ import (
 type crash struct {
 	name, kind, check string
 	change            func(proto.Message)
+	before            map[string]func(proto.Message) // changes to earlier kinds that the attack needs
 }
 
 func crashes() []crash {
-	q := engine.GroupOrder().Bytes()
+	q, curve := engine.GroupOrder().Bytes(), tss.S256().Params()
+	short := commitments.NewHashCommitment(rand.Reader, curve.Gx, curve.Gy)
 	return []crash{
-		{"A S1 of the proof with check is zero mod q", "S2", "S2-PROOF-WC", func(m proto.Message) { m.(*signing.SignRound2Message).ProofBobWc[6] = q }},
-		{"B share is zero mod q", "KG2a", "KG2A-SHARE", func(m proto.Message) { m.(*keygen.KGRound2Message1).Share = q }},
+		{"A S1 of the proof with check is zero mod q", "S2", "S2-PROOF-WC", func(m proto.Message) { m.(*signing.SignRound2Message).ProofBobWc[6] = q }, nil},
+		{"B share is zero mod q", "KG2a", "KG2A-SHARE", func(m proto.Message) { m.(*keygen.KGRound2Message1).Share = q }, nil},
 		{"C Paillier modulus is even", "KG1", "KG1-PAILLIER-ODD", func(m proto.Message) {
 			c := m.(*keygen.KGRound1Message)
 			c.PaillierN = plus(c.PaillierN, 1)
-		}},
+		}, nil},
 		{"D length prefix is negative", "KG1", "KG1-DLN", func(m proto.Message) {
 			m.(*keygen.KGRound1Message).Dlnproof_1[0] = slices.Repeat([]byte{0xff}, 8)
-		}},
-		{"E thetas add up to zero", "S3", "S3-SUM", nil}, // a rushing sender: see crashInto
-		{"F scalar of the proof of gamma is zero mod q", "S4", "S4-PROOF", func(m proto.Message) { m.(*signing.SignRound4Message).ProofT = q }},
+		}, nil},
+		{"E thetas add up to zero", "S3", "S3-SUM", nil, nil}, // a rushing sender: see crashInto
+		{"F scalar of the proof of gamma is zero mod q", "S4", "S4-PROOF", func(m proto.Message) { m.(*signing.SignRound4Message).ProofT = q }, nil},
 		{"G opened polynomial is short", "KG2b", "KG2B-DECOMMIT", func(m proto.Message) {
-			c := m.(*keygen.KGRound2Message2)
-			c.DeCommitment = c.DeCommitment[:3]
+			m.(*keygen.KGRound2Message2).DeCommitment = common.BigIntsToBytes(short.D)
+		}, map[string]func(proto.Message){
+			// The library looks only if the commitment opens, so mallory commits to a short one.
+			"KG1": func(m proto.Message) { m.(*keygen.KGRound1Message).Commitment = short.C.Bytes() },
 		}},
 	}
 }
@@ -53,13 +58,13 @@ func crashes() []crash {
 func (c *cluster) crashInto(a crash) *engine.Fault {
 	t := c.t
 	t.Helper()
-	rewrite := func(payload []byte, change func(proto.Message)) []byte {
-		content := engine.Content(a.kind)
+	rewrite := func(kind string, payload []byte, change func(proto.Message)) []byte {
+		content := engine.Content(kind)
 		if err := proto.Unmarshal(payload, content); err != nil {
 			t.Fatal(err)
 		}
 		change(content)
-		out, err := proto.Marshal(content)
+		out, err := proto.MarshalOptions{Deterministic: true}.Marshal(content)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -68,17 +73,20 @@ func (c *cluster) crashInto(a crash) *engine.Fault {
 	var theta *big.Int        // alice's, for attack E
 	var held []engine.Message // carol's, until it is known
 	c.tamper = func(to party.ID, m engine.Message) []engine.Message {
+		if change := a.before[m.Kind]; change != nil && to == "alice" {
+			m.Payload = rewrite(m.Kind, m.Payload, change)
+		}
 		if m.Kind != a.kind {
 			return []engine.Message{m}
 		}
 		if a.kind != "S3" {
 			if to == "alice" {
-				m.Payload = rewrite(m.Payload, a.change)
+				m.Payload = rewrite(m.Kind, m.Payload, a.change)
 			}
 			return []engine.Message{m}
 		}
 		if m.From == "alice" {
-			rewrite(m.Payload, func(p proto.Message) { theta = new(big.Int).SetBytes(p.(*signing.SignRound3Message).Theta) })
+			rewrite(m.Kind, m.Payload, func(p proto.Message) { theta = new(big.Int).SetBytes(p.(*signing.SignRound3Message).Theta) })
 		} else {
 			held = append(held, m)
 		}
@@ -89,7 +97,7 @@ func (c *cluster) crashInto(a crash) *engine.Fault {
 			return nil
 		}
 		evil := held[0]
-		evil.Payload = rewrite(evil.Payload, func(p proto.Message) {
+		evil.Payload = rewrite(evil.Kind, evil.Payload, func(p proto.Message) {
 			p.(*signing.SignRound3Message).Theta = new(big.Int).Sub(engine.GroupOrder(), theta).Bytes()
 		})
 		if m.From == "carol" {
