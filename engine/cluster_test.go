@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -140,7 +141,7 @@ func (c *cluster) carry(session canon.Digest, parties party.Set, m engine.Messag
 		}
 		for _, m := range copies {
 			// A session that has failed already is gone: that is not this message's fault.
-			if err := c.hosts[to].Deliver(session, m); err != nil && err != engine.ErrSession {
+			if err := c.hosts[to].Deliver(session, m); !errors.Is(err, engine.ErrSession) && err != nil {
 				c.t.Fatalf("%s to %s: %v", m.Kind, to, err)
 			}
 		}

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"crypto/rand"
+	"errors"
 	"math/big"
 	"slices"
 	"testing"
@@ -293,7 +294,7 @@ func (c *cluster) mallory(sk *paillier.PrivateKey, forge func(session []byte) *m
 			if !m.IsBroadcast() {
 				msg.To = "alice"
 			}
-			if err := alice.Deliver(id, msg); err != nil && err != engine.ErrSession {
+			if err := alice.Deliver(id, msg); !errors.Is(err, engine.ErrSession) && err != nil {
 				t.Fatal(err)
 			}
 		case e := <-c.inbox:

@@ -189,7 +189,7 @@ func (g *guard) checkDistinct(from party.ID) error {
 	one := big.NewInt(1)
 	a := g.moduli[from]
 	if new(big.Int).GCD(nil, nil, a.n, a.tilde).Cmp(one) != 0 {
-		return errors.New("Paillier modulus and NTilde share a factor")
+		return errors.New("the Paillier modulus and NTilde share a factor")
 	}
 	for _, id := range g.parties {
 		b := g.moduli[id]

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -348,7 +349,7 @@ func TestWorkerLies(t *testing.T) {
 
 func TestWorkerRefusals(t *testing.T) {
 	h, log := newWorker(t, engine.WorkerConfig{})
-	if err := h.GeneratePreParams(); err != engine.ErrSealed {
+	if err := h.GeneratePreParams(); !errors.Is(err, engine.ErrSealed) {
 		t.Errorf("locked: %v", err)
 	}
 	unlockFresh(t, h)
@@ -356,7 +357,7 @@ func TestWorkerRefusals(t *testing.T) {
 		t.Error("three of two signers accepted")
 	}
 	session := fresh()
-	if err := h.Deliver(session, engine.Message{}); err != engine.ErrSession {
+	if err := h.Deliver(session, engine.Message{}); !errors.Is(err, engine.ErrSession) {
 		t.Errorf("unknown session: %v", err)
 	}
 	if strings.Contains(log.String(), "started") {
@@ -378,7 +379,7 @@ func TestWorkerRefusals(t *testing.T) {
 	if _, open := <-h.Events(); open {
 		t.Error("events stay open")
 	}
-	if err := h.GeneratePreParams(); err != engine.ErrClosed {
+	if err := h.GeneratePreParams(); !errors.Is(err, engine.ErrClosed) {
 		t.Errorf("closed: %v", err)
 	}
 }

@@ -275,12 +275,14 @@ func (h *Host) Deliver(id canon.Digest, m engine.Message) error {
 	switch {
 	case !ok || (m.Kind[0] == 'K') != s.keygen:
 		return fmt.Errorf("enginetest: %q is no kind of this session", m.Kind)
-	case len(m.Payload) > class.Cap:
-		return fmt.Errorf("enginetest: %s of %d bytes, cap is %d", m.Kind, len(m.Payload), class.Cap)
 	case m.From == s.meta.Party || !s.parties.Has(m.From):
 		return fmt.Errorf("enginetest: %s from %q, who is not another party of the session", m.Kind, m.From)
 	case m.To != want:
 		return fmt.Errorf("enginetest: %s to %q, want %q", m.Kind, m.To, want)
+	}
+	if len(m.Payload) > class.Cap {
+		h.fail(s, engine.GuardPrefix+"SIZE", m.Kind+" is above its cap", m.From)
+		return nil
 	}
 	at := slot{m.Kind, m.From}
 	if old, have := s.got[at]; have {
