@@ -94,7 +94,10 @@ func (e *Encoder) Strings(list []string) *Encoder {
 func (e *Encoder) Digest(d Digest) *Encoder { e.buf = append(e.buf, d[:]...); return e }
 
 // Uint64 appends eight bytes, big-endian.
-func (e *Encoder) Uint64(v uint64) *Encoder { e.buf = binary.BigEndian.AppendUint64(e.buf, v); return e }
+func (e *Encoder) Uint64(v uint64) *Encoder {
+	e.buf = binary.BigEndian.AppendUint64(e.buf, v)
+	return e
+}
 
 // Time appends Unix seconds. Times before 1970 do not occur in signed data and panic.
 func (e *Encoder) Time(unix int64) *Encoder {

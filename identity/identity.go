@@ -106,9 +106,9 @@ func (k *Key) Libp2p() (p2pcrypto.PrivKey, error) {
 	return p2pcrypto.UnmarshalEd25519PrivateKey(k.secret)
 }
 
-func (k *Key) String() string            { return "identity " + string(k.id) }
-func (k *Key) GoString() string          { return k.String() }
-func (k *Key) LogValue() slog.Value      { return slog.StringValue(k.String()) }
+func (k *Key) String() string             { return "identity " + string(k.id) }
+func (k *Key) GoString() string           { return k.String() }
+func (k *Key) LogValue() slog.Value       { return slog.StringValue(k.String()) }
 func (k *Key) Format(s fmt.State, _ rune) { _, _ = fmt.Fprint(s, k.String()) }
 
 // MarshalText keeps the secret out of JSON and friends.

@@ -182,6 +182,9 @@ func (n *Node) beginSigning(r *run, signers party.Set, attempt canon.Digest) err
 	if r.host, err = n.host(r.record.Name); err != nil {
 		return err
 	}
+	if err := n.openRun(r.session.Run()); err != nil {
+		return err
+	}
 	r.deadline = time.Now().Add(sessionWithin)
 	n.route(r, r.session.Run())
 	n.pump(r)
@@ -227,6 +230,9 @@ func (n *Node) beginCeremony(r *run, attempt canon.Digest) error {
 	if r.host, err = n.host(p.Wallet()); err != nil {
 		return err
 	}
+	if err := n.openRun(r.ceremony.Run()); err != nil {
+		return err
+	}
 	r.deadline = time.Now().Add(ceremonyWithin)
 	for _, id := range r.ceremony.Routes() {
 		n.route(r, id)
@@ -236,6 +242,19 @@ func (n *Node) beginCeremony(r *run, attempt canon.Digest) error {
 }
 
 var errNoPrimes = errors.New("this signer has no pre-parameters ready: it searches for them, ask again later")
+
+// openRun writes a run ID down before its nonce is sent. A coordinator that repeats
+// an attempt would otherwise make an honest signer send two nonces under one run,
+// which its peers rightly call equivocation.
+func (n *Node) openRun(id canon.Digest) error {
+	err := n.journal.OpenSession(id, "run")
+	if errors.Is(err, journal.ErrSeen) {
+		return errRepeated
+	}
+	return err
+}
+
+var errRepeated = errors.New("this attempt was made before: every try needs a fresh attempt")
 
 func (n *Node) mayBegin(r *run) error {
 	if n.loop.wrap == nil {
@@ -519,8 +538,12 @@ func (n *Node) release(r *run) {
 		return
 	}
 	chain, _ := n.charter.Chain(i.Chain) // the gate has just checked that it exists
+	var replaces *canon.Digest
+	if i.Kind == intent.Cancel {
+		replaces = &i.Cancel.Subject
+	}
 	err = n.journal.Reserve(journal.Reservation{
-		Chain: chain.ChainID, Account: i.Account, Nonce: i.Nonce, Intent: authorized.Intent(), Initiator: i.Initiator,
+		Replaces: replaces, Chain: chain.ChainID, Account: i.Account, Nonce: i.Nonce, Intent: authorized.Intent(), Initiator: i.Initiator,
 		Reference: i.Reference, Expires: i.Expires, Transaction: authorized.Transaction(), Session: authorized.Session(), Time: in.Now,
 	})
 	if err != nil {
@@ -585,6 +608,9 @@ func (n *Node) stage(r *run, stage string) {
 		return
 	}
 	r.stage = stage
+	if stageText[stage] == "" {
+		return // how it ended is told by an event of its own
+	}
 	n.tell(r, runEvent{stage: stage, text: stageText[stage]})
 }
 

@@ -23,9 +23,13 @@ import (
 const (
 	// maxMessage bounds one message: an intent with all its statements is far smaller.
 	maxMessage = 1 << 20
+	// maxAnswer bounds what a server sends: lists of intents with all that is signed.
+	maxAnswer  = 16 << 20
 	maxStreams = 128
-	// A dead peer is noticed after pingEvery plus pingWithin.
-	pingEvery   = 10 * time.Second // gRPC's least for a client
+	// A server notices a dead client after serverPing plus pingWithin; a client a dead
+	// server after pingEvery, gRPC's least, plus pingWithin. Calls have deadlines besides.
+	serverPing  = time.Second
+	pingEvery   = 10 * time.Second
 	pingWithin  = 2 * time.Second
 	dialWithin  = 3 * time.Second
 	reconnectIn = 2 * time.Second
@@ -68,9 +72,9 @@ func options(methods map[string]bool, more ...grpc.ServerOption) []grpc.ServerOp
 		return nil
 	}
 	return append(more,
-		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage), grpc.MaxConcurrentStreams(maxStreams),
+		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxAnswer), grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxHeaderListSize(16<<10), grpc.ConnectionTimeout(dialWithin),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingEvery, Timeout: pingWithin}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: serverPing, Timeout: pingWithin}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingEvery / 2, PermitWithoutStream: true}),
 		grpc.UnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 			if err := allowed(info.FullMethod); err != nil {
@@ -160,7 +164,7 @@ func dial(address string, cfg *tls.Config) (*grpc.ClientConn, error) {
 
 func clientOptions() []grpc.DialOption {
 	return []grpc.DialOption{
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(8<<20), grpc.MaxCallSendMsgSize(maxMessage)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer), grpc.MaxCallSendMsgSize(maxMessage)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingEvery, Timeout: pingWithin, PermitWithoutStream: true}),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			MinConnectTimeout: dialWithin,

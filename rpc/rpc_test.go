@@ -252,8 +252,15 @@ func TestUnixSocket(t *testing.T) {
 	if err := ask(t, conn, err); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := rpc.NewUnixServer(path, all); err == nil || !strings.Contains(err.Error(), "another process") {
+	if _, _, err := rpc.NewUnixServer(path, all); err == nil || !strings.Contains(err.Error(), "another process has") {
 		t.Fatalf("a socket in use was taken over: %v", err)
+	}
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := rpc.NewUnixServer(file, all); err == nil || !strings.Contains(err.Error(), "no socket") {
+		t.Fatalf("a file was taken for a socket: %v", err)
 	}
 	if _, err := rpc.DialUnix(filepath.Join(dir, "none")); !errors.Is(err, os.ErrNotExist) {
 		t.Fatalf("no socket: %v", err)

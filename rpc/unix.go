@@ -31,12 +31,8 @@ func NewUnixServer(path string, methods map[string]bool) (*Server, net.Listener,
 	if len(path) > 100 {
 		return nil, nil, fmt.Errorf("operator's socket: path %s has %d characters, Unix sockets take about 100: use a shorter directory", path, len(path))
 	}
-	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		_ = conn.Close()
-		return nil, nil, fmt.Errorf("operator's socket %s: another process answers on it", path)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, nil, fmt.Errorf("operator's socket: remove the old one: %w", err)
+	if err := removeStale(path); err != nil {
+		return nil, nil, fmt.Errorf("operator's socket: %w", err)
 	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -46,6 +42,28 @@ func NewUnixServer(path string, methods map[string]bool) (*Server, net.Listener,
 		return nil, nil, errors.Join(fmt.Errorf("operator's socket: %w", err), l.Close())
 	}
 	return &Server{Server: grpc.NewServer(options(methods)...), methods: methods}, ownListener{l}, nil
+}
+
+// removeStale removes a socket only when the kernel says that nobody listens on it.
+// Any other answer, such as a full backlog, means that somebody may.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if info.Mode().Type() != os.ModeSocket {
+		return fmt.Errorf("%s is no socket: move it away", path)
+	}
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		_ = conn.Close()
+	}
+	if !errors.Is(err, unix.ECONNREFUSED) {
+		return fmt.Errorf("another process has %s", path)
+	}
+	return os.Remove(path)
 }
 
 // ownListener accepts only processes of the same user, and root. The socket's mode

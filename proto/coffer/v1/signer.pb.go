@@ -704,6 +704,86 @@ func (*CeremonyEvent_Refused) isCeremonyEvent_Event() {}
 
 func (*CeremonyEvent_Failed) isCeremonyEvent_Event() {}
 
+type AdoptWalletRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Wallet        *SignedRecord          `protobuf:"bytes,1,opt,name=wallet,proto3" json:"wallet,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptWalletRequest) Reset() {
+	*x = AdoptWalletRequest{}
+	mi := &file_coffer_v1_signer_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptWalletRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptWalletRequest) ProtoMessage() {}
+
+func (x *AdoptWalletRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coffer_v1_signer_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptWalletRequest.ProtoReflect.Descriptor instead.
+func (*AdoptWalletRequest) Descriptor() ([]byte, []int) {
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *AdoptWalletRequest) GetWallet() *SignedRecord {
+	if x != nil {
+		return x.Wallet
+	}
+	return nil
+}
+
+type AdoptWalletResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptWalletResponse) Reset() {
+	*x = AdoptWalletResponse{}
+	mi := &file_coffer_v1_signer_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptWalletResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptWalletResponse) ProtoMessage() {}
+
+func (x *AdoptWalletResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coffer_v1_signer_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptWalletResponse.ProtoReflect.Descriptor instead.
+func (*AdoptWalletResponse) Descriptor() ([]byte, []int) {
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{11}
+}
+
 type SignRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Intent        *SignedMessage         `protobuf:"bytes,1,opt,name=intent,proto3" json:"intent,omitempty"`
@@ -717,7 +797,7 @@ type SignRequest struct {
 
 func (x *SignRequest) Reset() {
 	*x = SignRequest{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[10]
+	mi := &file_coffer_v1_signer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -729,7 +809,7 @@ func (x *SignRequest) String() string {
 func (*SignRequest) ProtoMessage() {}
 
 func (x *SignRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[10]
+	mi := &file_coffer_v1_signer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -742,7 +822,7 @@ func (x *SignRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignRequest.ProtoReflect.Descriptor instead.
 func (*SignRequest) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{10}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SignRequest) GetIntent() *SignedMessage {
@@ -795,7 +875,7 @@ type SignEvent struct {
 
 func (x *SignEvent) Reset() {
 	*x = SignEvent{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[11]
+	mi := &file_coffer_v1_signer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -807,7 +887,7 @@ func (x *SignEvent) String() string {
 func (*SignEvent) ProtoMessage() {}
 
 func (x *SignEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[11]
+	mi := &file_coffer_v1_signer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -820,7 +900,7 @@ func (x *SignEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignEvent.ProtoReflect.Descriptor instead.
 func (*SignEvent) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{11}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SignEvent) GetEvent() isSignEvent_Event {
@@ -904,7 +984,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[12]
+	mi := &file_coffer_v1_signer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -916,7 +996,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[12]
+	mi := &file_coffer_v1_signer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -929,7 +1009,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{12}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Progress) GetStage() string {
@@ -957,7 +1037,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[13]
+	mi := &file_coffer_v1_signer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -969,7 +1049,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[13]
+	mi := &file_coffer_v1_signer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -982,7 +1062,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{13}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Failure) GetCode() string {
@@ -1017,7 +1097,7 @@ type Partial struct {
 
 func (x *Partial) Reset() {
 	*x = Partial{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[14]
+	mi := &file_coffer_v1_signer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1029,7 +1109,7 @@ func (x *Partial) String() string {
 func (*Partial) ProtoMessage() {}
 
 func (x *Partial) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[14]
+	mi := &file_coffer_v1_signer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1042,7 +1122,7 @@ func (x *Partial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partial.ProtoReflect.Descriptor instead.
 func (*Partial) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{14}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Partial) GetSession() []byte {
@@ -1075,7 +1155,7 @@ type UnsealRequest struct {
 
 func (x *UnsealRequest) Reset() {
 	*x = UnsealRequest{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[15]
+	mi := &file_coffer_v1_signer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1087,7 +1167,7 @@ func (x *UnsealRequest) String() string {
 func (*UnsealRequest) ProtoMessage() {}
 
 func (x *UnsealRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[15]
+	mi := &file_coffer_v1_signer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1100,7 +1180,7 @@ func (x *UnsealRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnsealRequest.ProtoReflect.Descriptor instead.
 func (*UnsealRequest) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{15}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *UnsealRequest) GetPassphrase() []byte {
@@ -1118,7 +1198,7 @@ type UnsealResponse struct {
 
 func (x *UnsealResponse) Reset() {
 	*x = UnsealResponse{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[16]
+	mi := &file_coffer_v1_signer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1210,7 @@ func (x *UnsealResponse) String() string {
 func (*UnsealResponse) ProtoMessage() {}
 
 func (x *UnsealResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[16]
+	mi := &file_coffer_v1_signer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1223,7 @@ func (x *UnsealResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnsealResponse.ProtoReflect.Descriptor instead.
 func (*UnsealResponse) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{16}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{18}
 }
 
 type SealRequest struct {
@@ -1154,7 +1234,7 @@ type SealRequest struct {
 
 func (x *SealRequest) Reset() {
 	*x = SealRequest{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[17]
+	mi := &file_coffer_v1_signer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1166,7 +1246,7 @@ func (x *SealRequest) String() string {
 func (*SealRequest) ProtoMessage() {}
 
 func (x *SealRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[17]
+	mi := &file_coffer_v1_signer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1179,7 +1259,7 @@ func (x *SealRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealRequest.ProtoReflect.Descriptor instead.
 func (*SealRequest) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{17}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{19}
 }
 
 type SealResponse struct {
@@ -1190,7 +1270,7 @@ type SealResponse struct {
 
 func (x *SealResponse) Reset() {
 	*x = SealResponse{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[18]
+	mi := &file_coffer_v1_signer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1202,7 +1282,7 @@ func (x *SealResponse) String() string {
 func (*SealResponse) ProtoMessage() {}
 
 func (x *SealResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[18]
+	mi := &file_coffer_v1_signer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1215,7 +1295,7 @@ func (x *SealResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealResponse.ProtoReflect.Descriptor instead.
 func (*SealResponse) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{18}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{20}
 }
 
 var File_coffer_v1_signer_proto protoreflect.FileDescriptor
@@ -1277,7 +1357,10 @@ const file_coffer_v1_signer_proto_rawDesc = "" +
 	"\x06wallet\x18\x02 \x01(\v2\x17.coffer.v1.SignedRecordH\x00R\x06wallet\x124\n" +
 	"\arefused\x18\x03 \x01(\v2\x18.coffer.v1.JudgeResponseH\x00R\arefused\x12,\n" +
 	"\x06failed\x18\x04 \x01(\v2\x12.coffer.v1.FailureH\x00R\x06failedB\a\n" +
-	"\x05event\"\xce\x01\n" +
+	"\x05event\"E\n" +
+	"\x12AdoptWalletRequest\x12/\n" +
+	"\x06wallet\x18\x01 \x01(\v2\x17.coffer.v1.SignedRecordR\x06wallet\"\x15\n" +
+	"\x13AdoptWalletResponse\"\xce\x01\n" +
 	"\vSignRequest\x120\n" +
 	"\x06intent\x18\x01 \x01(\v2\x18.coffer.v1.SignedMessageR\x06intent\x128\n" +
 	"\n" +
@@ -1310,11 +1393,12 @@ const file_coffer_v1_signer_proto_rawDesc = "" +
 	"passphrase\"\x10\n" +
 	"\x0eUnsealResponse\"\r\n" +
 	"\vSealRequest\"\x0e\n" +
-	"\fSealResponse2\x87\x02\n" +
+	"\fSealResponse2\xd5\x02\n" +
 	"\x06Signer\x12=\n" +
 	"\x06Status\x12\x18.coffer.v1.StatusRequest\x1a\x19.coffer.v1.StatusResponse\x12:\n" +
 	"\x05Judge\x12\x17.coffer.v1.JudgeRequest\x1a\x18.coffer.v1.JudgeResponse\x12J\n" +
-	"\fCreateWallet\x12\x1e.coffer.v1.CreateWalletRequest\x1a\x18.coffer.v1.CeremonyEvent0\x01\x126\n" +
+	"\fCreateWallet\x12\x1e.coffer.v1.CreateWalletRequest\x1a\x18.coffer.v1.CeremonyEvent0\x01\x12L\n" +
+	"\vAdoptWallet\x12\x1d.coffer.v1.AdoptWalletRequest\x1a\x1e.coffer.v1.AdoptWalletResponse\x126\n" +
 	"\x04Sign\x12\x16.coffer.v1.SignRequest\x1a\x14.coffer.v1.SignEvent0\x012\xc1\x01\n" +
 	"\bOperator\x12=\n" +
 	"\x06Status\x12\x18.coffer.v1.StatusRequest\x1a\x19.coffer.v1.StatusResponse\x12=\n" +
@@ -1333,7 +1417,7 @@ func file_coffer_v1_signer_proto_rawDescGZIP() []byte {
 	return file_coffer_v1_signer_proto_rawDescData
 }
 
-var file_coffer_v1_signer_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_coffer_v1_signer_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_coffer_v1_signer_proto_goTypes = []any{
 	(*StatusRequest)(nil),       // 0: coffer.v1.StatusRequest
 	(*StatusResponse)(nil),      // 1: coffer.v1.StatusResponse
@@ -1345,15 +1429,17 @@ var file_coffer_v1_signer_proto_goTypes = []any{
 	(*JudgeResponse)(nil),       // 7: coffer.v1.JudgeResponse
 	(*CreateWalletRequest)(nil), // 8: coffer.v1.CreateWalletRequest
 	(*CeremonyEvent)(nil),       // 9: coffer.v1.CeremonyEvent
-	(*SignRequest)(nil),         // 10: coffer.v1.SignRequest
-	(*SignEvent)(nil),           // 11: coffer.v1.SignEvent
-	(*Progress)(nil),            // 12: coffer.v1.Progress
-	(*Failure)(nil),             // 13: coffer.v1.Failure
-	(*Partial)(nil),             // 14: coffer.v1.Partial
-	(*UnsealRequest)(nil),       // 15: coffer.v1.UnsealRequest
-	(*UnsealResponse)(nil),      // 16: coffer.v1.UnsealResponse
-	(*SealRequest)(nil),         // 17: coffer.v1.SealRequest
-	(*SealResponse)(nil),        // 18: coffer.v1.SealResponse
+	(*AdoptWalletRequest)(nil),  // 10: coffer.v1.AdoptWalletRequest
+	(*AdoptWalletResponse)(nil), // 11: coffer.v1.AdoptWalletResponse
+	(*SignRequest)(nil),         // 12: coffer.v1.SignRequest
+	(*SignEvent)(nil),           // 13: coffer.v1.SignEvent
+	(*Progress)(nil),            // 14: coffer.v1.Progress
+	(*Failure)(nil),             // 15: coffer.v1.Failure
+	(*Partial)(nil),             // 16: coffer.v1.Partial
+	(*UnsealRequest)(nil),       // 17: coffer.v1.UnsealRequest
+	(*UnsealResponse)(nil),      // 18: coffer.v1.UnsealResponse
+	(*SealRequest)(nil),         // 19: coffer.v1.SealRequest
+	(*SealResponse)(nil),        // 20: coffer.v1.SealResponse
 }
 var file_coffer_v1_signer_proto_depIdxs = []int32{
 	3,  // 0: coffer.v1.StatusResponse.wallets:type_name -> coffer.v1.SignedRecord
@@ -1363,35 +1449,38 @@ var file_coffer_v1_signer_proto_depIdxs = []int32{
 	5,  // 4: coffer.v1.JudgeRequest.statements:type_name -> coffer.v1.SignedMessage
 	5,  // 5: coffer.v1.CreateWalletRequest.intent:type_name -> coffer.v1.SignedMessage
 	5,  // 6: coffer.v1.CreateWalletRequest.statements:type_name -> coffer.v1.SignedMessage
-	12, // 7: coffer.v1.CeremonyEvent.progress:type_name -> coffer.v1.Progress
+	14, // 7: coffer.v1.CeremonyEvent.progress:type_name -> coffer.v1.Progress
 	3,  // 8: coffer.v1.CeremonyEvent.wallet:type_name -> coffer.v1.SignedRecord
 	7,  // 9: coffer.v1.CeremonyEvent.refused:type_name -> coffer.v1.JudgeResponse
-	13, // 10: coffer.v1.CeremonyEvent.failed:type_name -> coffer.v1.Failure
-	5,  // 11: coffer.v1.SignRequest.intent:type_name -> coffer.v1.SignedMessage
-	5,  // 12: coffer.v1.SignRequest.statements:type_name -> coffer.v1.SignedMessage
-	12, // 13: coffer.v1.SignEvent.progress:type_name -> coffer.v1.Progress
-	14, // 14: coffer.v1.SignEvent.partial:type_name -> coffer.v1.Partial
-	7,  // 15: coffer.v1.SignEvent.refused:type_name -> coffer.v1.JudgeResponse
-	13, // 16: coffer.v1.SignEvent.failed:type_name -> coffer.v1.Failure
-	0,  // 17: coffer.v1.Signer.Status:input_type -> coffer.v1.StatusRequest
-	6,  // 18: coffer.v1.Signer.Judge:input_type -> coffer.v1.JudgeRequest
-	8,  // 19: coffer.v1.Signer.CreateWallet:input_type -> coffer.v1.CreateWalletRequest
-	10, // 20: coffer.v1.Signer.Sign:input_type -> coffer.v1.SignRequest
-	0,  // 21: coffer.v1.Operator.Status:input_type -> coffer.v1.StatusRequest
-	15, // 22: coffer.v1.Operator.Unseal:input_type -> coffer.v1.UnsealRequest
-	17, // 23: coffer.v1.Operator.Seal:input_type -> coffer.v1.SealRequest
-	1,  // 24: coffer.v1.Signer.Status:output_type -> coffer.v1.StatusResponse
-	7,  // 25: coffer.v1.Signer.Judge:output_type -> coffer.v1.JudgeResponse
-	9,  // 26: coffer.v1.Signer.CreateWallet:output_type -> coffer.v1.CeremonyEvent
-	11, // 27: coffer.v1.Signer.Sign:output_type -> coffer.v1.SignEvent
-	1,  // 28: coffer.v1.Operator.Status:output_type -> coffer.v1.StatusResponse
-	16, // 29: coffer.v1.Operator.Unseal:output_type -> coffer.v1.UnsealResponse
-	18, // 30: coffer.v1.Operator.Seal:output_type -> coffer.v1.SealResponse
-	24, // [24:31] is the sub-list for method output_type
-	17, // [17:24] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	15, // 10: coffer.v1.CeremonyEvent.failed:type_name -> coffer.v1.Failure
+	3,  // 11: coffer.v1.AdoptWalletRequest.wallet:type_name -> coffer.v1.SignedRecord
+	5,  // 12: coffer.v1.SignRequest.intent:type_name -> coffer.v1.SignedMessage
+	5,  // 13: coffer.v1.SignRequest.statements:type_name -> coffer.v1.SignedMessage
+	14, // 14: coffer.v1.SignEvent.progress:type_name -> coffer.v1.Progress
+	16, // 15: coffer.v1.SignEvent.partial:type_name -> coffer.v1.Partial
+	7,  // 16: coffer.v1.SignEvent.refused:type_name -> coffer.v1.JudgeResponse
+	15, // 17: coffer.v1.SignEvent.failed:type_name -> coffer.v1.Failure
+	0,  // 18: coffer.v1.Signer.Status:input_type -> coffer.v1.StatusRequest
+	6,  // 19: coffer.v1.Signer.Judge:input_type -> coffer.v1.JudgeRequest
+	8,  // 20: coffer.v1.Signer.CreateWallet:input_type -> coffer.v1.CreateWalletRequest
+	10, // 21: coffer.v1.Signer.AdoptWallet:input_type -> coffer.v1.AdoptWalletRequest
+	12, // 22: coffer.v1.Signer.Sign:input_type -> coffer.v1.SignRequest
+	0,  // 23: coffer.v1.Operator.Status:input_type -> coffer.v1.StatusRequest
+	17, // 24: coffer.v1.Operator.Unseal:input_type -> coffer.v1.UnsealRequest
+	19, // 25: coffer.v1.Operator.Seal:input_type -> coffer.v1.SealRequest
+	1,  // 26: coffer.v1.Signer.Status:output_type -> coffer.v1.StatusResponse
+	7,  // 27: coffer.v1.Signer.Judge:output_type -> coffer.v1.JudgeResponse
+	9,  // 28: coffer.v1.Signer.CreateWallet:output_type -> coffer.v1.CeremonyEvent
+	11, // 29: coffer.v1.Signer.AdoptWallet:output_type -> coffer.v1.AdoptWalletResponse
+	13, // 30: coffer.v1.Signer.Sign:output_type -> coffer.v1.SignEvent
+	1,  // 31: coffer.v1.Operator.Status:output_type -> coffer.v1.StatusResponse
+	18, // 32: coffer.v1.Operator.Unseal:output_type -> coffer.v1.UnsealResponse
+	20, // 33: coffer.v1.Operator.Seal:output_type -> coffer.v1.SealResponse
+	26, // [26:34] is the sub-list for method output_type
+	18, // [18:26] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_coffer_v1_signer_proto_init() }
@@ -1405,7 +1494,7 @@ func file_coffer_v1_signer_proto_init() {
 		(*CeremonyEvent_Refused)(nil),
 		(*CeremonyEvent_Failed)(nil),
 	}
-	file_coffer_v1_signer_proto_msgTypes[11].OneofWrappers = []any{
+	file_coffer_v1_signer_proto_msgTypes[13].OneofWrappers = []any{
 		(*SignEvent_Progress)(nil),
 		(*SignEvent_Partial)(nil),
 		(*SignEvent_Refused)(nil),
@@ -1417,7 +1506,7 @@ func file_coffer_v1_signer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coffer_v1_signer_proto_rawDesc), len(file_coffer_v1_signer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -25,6 +25,7 @@ const (
 	Signer_Status_FullMethodName       = "/coffer.v1.Signer/Status"
 	Signer_Judge_FullMethodName        = "/coffer.v1.Signer/Judge"
 	Signer_CreateWallet_FullMethodName = "/coffer.v1.Signer/CreateWallet"
+	Signer_AdoptWallet_FullMethodName  = "/coffer.v1.Signer/AdoptWallet"
 	Signer_Sign_FullMethodName         = "/coffer.v1.Signer/Sign"
 )
 
@@ -41,6 +42,9 @@ type SignerClient interface {
 	Judge(ctx context.Context, in *JudgeRequest, opts ...grpc.CallOption) (*JudgeResponse, error)
 	// CreateWallet takes part in a key generation that an approved intent asks for.
 	CreateWallet(ctx context.Context, in *CreateWalletRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CeremonyEvent], error)
+	// AdoptWallet finishes a ceremony for a signer that was cut off in its last moment: the record
+	// carries the signatures of all signers, this one's among them, and its share is pending here.
+	AdoptWallet(ctx context.Context, in *AdoptWalletRequest, opts ...grpc.CallOption) (*AdoptWalletResponse, error)
 	// Sign takes part in one signing session. The last event is a partial, a refusal or a failure.
 	Sign(ctx context.Context, in *SignRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SignEvent], error)
 }
@@ -92,6 +96,16 @@ func (c *signerClient) CreateWallet(ctx context.Context, in *CreateWalletRequest
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Signer_CreateWalletClient = grpc.ServerStreamingClient[CeremonyEvent]
 
+func (c *signerClient) AdoptWallet(ctx context.Context, in *AdoptWalletRequest, opts ...grpc.CallOption) (*AdoptWalletResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AdoptWalletResponse)
+	err := c.cc.Invoke(ctx, Signer_AdoptWallet_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *signerClient) Sign(ctx context.Context, in *SignRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SignEvent], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Signer_ServiceDesc.Streams[1], Signer_Sign_FullMethodName, cOpts...)
@@ -124,6 +138,9 @@ type SignerServer interface {
 	Judge(context.Context, *JudgeRequest) (*JudgeResponse, error)
 	// CreateWallet takes part in a key generation that an approved intent asks for.
 	CreateWallet(*CreateWalletRequest, grpc.ServerStreamingServer[CeremonyEvent]) error
+	// AdoptWallet finishes a ceremony for a signer that was cut off in its last moment: the record
+	// carries the signatures of all signers, this one's among them, and its share is pending here.
+	AdoptWallet(context.Context, *AdoptWalletRequest) (*AdoptWalletResponse, error)
 	// Sign takes part in one signing session. The last event is a partial, a refusal or a failure.
 	Sign(*SignRequest, grpc.ServerStreamingServer[SignEvent]) error
 	mustEmbedUnimplementedSignerServer()
@@ -144,6 +161,9 @@ func (UnimplementedSignerServer) Judge(context.Context, *JudgeRequest) (*JudgeRe
 }
 func (UnimplementedSignerServer) CreateWallet(*CreateWalletRequest, grpc.ServerStreamingServer[CeremonyEvent]) error {
 	return status.Error(codes.Unimplemented, "method CreateWallet not implemented")
+}
+func (UnimplementedSignerServer) AdoptWallet(context.Context, *AdoptWalletRequest) (*AdoptWalletResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AdoptWallet not implemented")
 }
 func (UnimplementedSignerServer) Sign(*SignRequest, grpc.ServerStreamingServer[SignEvent]) error {
 	return status.Error(codes.Unimplemented, "method Sign not implemented")
@@ -216,6 +236,24 @@ func _Signer_CreateWallet_Handler(srv interface{}, stream grpc.ServerStream) err
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Signer_CreateWalletServer = grpc.ServerStreamingServer[CeremonyEvent]
 
+func _Signer_AdoptWallet_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AdoptWalletRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SignerServer).AdoptWallet(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Signer_AdoptWallet_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SignerServer).AdoptWallet(ctx, req.(*AdoptWalletRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Signer_Sign_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(SignRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -241,6 +279,10 @@ var Signer_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Judge",
 			Handler:    _Signer_Judge_Handler,
+		},
+		{
+			MethodName: "AdoptWallet",
+			Handler:    _Signer_AdoptWallet_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
