@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -51,11 +52,13 @@ type Coordinator struct {
 	chains   map[string]*rpc.Client
 	wallets  map[string]*wallet.Record
 	records  map[string]*pb.SignedRecord
-	running  map[canon.Digest]chan struct{} // wakes the flow of an intent
+	running  map[canon.Digest]chan struct{} // wakes the flow of an intent that has not ended
 	progress map[canon.Digest]string
 	watchers map[canon.Digest][]chan struct{}
-	flows    *errgroup.Group
+	flows    *errgroup.Group // nil unless Run runs
 	flowCtx  context.Context
+
+	submit sync.Mutex // one intent is admitted at a time: two must not claim one nonce, wallet or reference
 }
 
 // New opens the directory and checks all that is in it; it dials nobody.
@@ -116,9 +119,11 @@ func (c *Coordinator) load() error {
 		if err := proto.Unmarshal(raw, record); err != nil {
 			return fmt.Errorf("stored wallet %q is damaged: %w", name, err)
 		}
-		if _, err := c.learn(record); err != nil {
+		r, err := c.openRecord(record)
+		if err != nil {
 			return fmt.Errorf("stored wallet %q: %w", name, err)
 		}
+		c.wallets[r.Name], c.records[r.Name] = r, record
 	}
 	for _, s := range c.charter.Signers {
 		address, ok := c.file.Address(s.Name)
@@ -134,21 +139,42 @@ func (c *Coordinator) load() error {
 	return nil
 }
 
-// learn verifies a wallet record under the charter and keeps it.
-func (c *Coordinator) learn(record *pb.SignedRecord) (*wallet.Record, error) {
+func (c *Coordinator) openRecord(record *pb.SignedRecord) (*wallet.Record, error) {
 	signed, err := wallet.FromProto(record)
 	if err != nil {
 		return nil, err
 	}
-	r, err := signed.Open(c.charter)
+	return signed.Open(c.charter)
+}
+
+// learn verifies a wallet record under the charter, stores it and keeps it. Signers
+// show their records every second, so one that is known costs only a comparison.
+func (c *Coordinator) learn(record *pb.SignedRecord) (*wallet.Record, error) {
+	c.mu.Lock()
+	for name, known := range c.records {
+		if bytes.Equal(known.Raw, record.GetRaw()) {
+			r := c.wallets[name]
+			c.mu.Unlock()
+			return r, nil
+		}
+	}
+	c.mu.Unlock()
+	r, err := c.openRecord(record)
 	if err != nil {
+		return nil, err
+	}
+	if old, err := c.wallet(r.Name); err == nil && old.Digest() != r.Digest() {
+		return nil, fmt.Errorf("wallet %q has another record already", r.Name)
+	}
+	raw, err := proto.Marshal(record)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.items.putWallet(r.Name, raw); err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if old, ok := c.wallets[r.Name]; ok && old.Digest() != r.Digest() {
-		return nil, fmt.Errorf("wallet %q has another record already", r.Name)
-	}
 	c.wallets[r.Name], c.records[r.Name] = r, record
 	return r, nil
 }
@@ -191,8 +217,15 @@ func (c *Coordinator) Run(ctx context.Context) error {
 		}
 	}
 	g.Go(func() error { return server.Serve(lis) })
-	g.Go(func() error { <-ctx.Done(); server.Stop(); return nil })
-	c.log.Info("coordinator serves", "address", lis.Addr().String(), "charter", c.charter.Digest().Short(), "unfinished", len(c.running))
+	g.Go(func() error {
+		<-ctx.Done()
+		c.mu.Lock()
+		c.flows = nil // what is submitted in the last moment is stored, and begins after the next start
+		c.mu.Unlock()
+		server.Stop()
+		return nil
+	})
+	c.log.Info("coordinator serves", "address", lis.Addr().String(), "charter", c.charter.Digest().Short(), "signers", len(c.signers))
 	if c.cfg.Ready != nil {
 		c.cfg.Ready(lis.Addr().String())
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -12,7 +13,6 @@ import (
 
 	"coffer/approval"
 	"coffer/canon"
-	"coffer/chain/evm"
 	"coffer/chain/rpc"
 	"coffer/intent"
 	"coffer/partial"
@@ -28,7 +28,7 @@ const tries = 5
 // thing and saves it; whatever happens in between, the next run begins with the
 // same stage.
 //
-//	approval ──▶ signing ──▶ broadcast ──▶ done
+//	approval ◀─▶ signing ──▶ broadcast ──▶ done
 //	    └────────────┴───────────┴──────▶ refused, failed
 func (c *Coordinator) flow(ctx context.Context, id canon.Digest, wake <-chan struct{}) error {
 	pause := backoff{}
@@ -40,25 +40,7 @@ func (c *Coordinator) flow(ctx context.Context, id canon.Digest, wake <-chan str
 		if it.ended() {
 			return nil
 		}
-		i, who, err := open(c.charter, it)
-		if err != nil {
-			return c.end(it, pb.Stage_STAGE_FAILED, "INTENT", err.Error())
-		}
-		switch it.Stage {
-		case pb.Stage_STAGE_APPROVAL:
-			err = c.collect(ctx, it, i, who, wake)
-		case pb.Stage_STAGE_SIGNING:
-			if i.Kind == intent.CreateWallet {
-				err = c.generate(ctx, it, i)
-			} else {
-				err = c.sign(ctx, it, i)
-			}
-		case pb.Stage_STAGE_BROADCAST:
-			err = c.settle(ctx, it, i)
-		default:
-			err = fmt.Errorf("stored intent %s has unknown stage %d", id.Short(), it.Stage)
-		}
-		if err != nil && ctx.Err() == nil {
+		if err := c.step(ctx, it, wake); err != nil && ctx.Err() == nil {
 			// What a stage returns as an error passes: a signer or an endpoint that is away.
 			c.log.Warn("intent waits", "intent", id.Short(), "stage", it.Stage.String(), "error", err)
 			c.say(id, "%v", err)
@@ -70,39 +52,81 @@ func (c *Coordinator) flow(ctx context.Context, id canon.Digest, wake <-chan str
 	return nil
 }
 
-// collect waits until people approved, rejected, or the intent expired. The
-// preview only decides when to ask the signers, never what they answer.
-func (c *Coordinator) collect(ctx context.Context, it *item, i *intent.Intent, who intent.Initiator, wake <-chan struct{}) error {
-	now := time.Now().Unix()
-	if now >= i.Expires {
-		return c.end(it, pb.Stage_STAGE_FAILED, "EXPIRED", "expired before it was approved")
-	}
-	decision, granted, err := c.preview(it, i, who, now)
+// step takes an intent one step further, or waits for news of it.
+func (c *Coordinator) step(ctx context.Context, it *item, wake <-chan struct{}) error {
+	i, who, err := open(c.charter, it)
 	if err != nil {
-		return err
+		return c.end(it, pb.Stage_STAGE_FAILED, "INTENT", err.Error())
 	}
+	if it.Stage == pb.Stage_STAGE_BROADCAST {
+		return c.settle(ctx, it, i, wake)
+	}
+	ready, err := c.standing(it, i, who, time.Now().Unix())
 	switch {
-	case len(granted.Rejected) > 0:
-		return c.end(it, pb.Stage_STAGE_FAILED, "REJECTED", "rejected by "+strings.Join(granted.Rejected, ", "))
-	case decision.Outcome == policy.Allow, decision.Outcome == policy.Deny && it.Anyway:
-		if err := c.record("APPROVED", it.ID, map[string]string{"preview": fmt.Sprint(decision.Outcome), "anyway": fmt.Sprint(it.Anyway)}); err != nil {
+	case err != nil || it.ended():
+		return err
+	case !ready && it.Stage == pb.Stage_STAGE_SIGNING:
+		it.Stage, it.Detail = pb.Stage_STAGE_APPROVAL, "waits for approvals: some expired or were withdrawn"
+		return c.save(it)
+	case !ready:
+		untilNews(ctx, i.Expires, wake)
+		return nil
+	case it.Stage == pb.Stage_STAGE_APPROVAL:
+		if err := c.record("APPROVED", it.ID, map[string]string{"anyway": strconv.FormatBool(it.Anyway)}); err != nil {
 			return err
 		}
 		it.phaseDone("approval", time.Now())
 		it.Stage, it.Detail = pb.Stage_STAGE_SIGNING, "the signers are asked"
 		return c.save(it)
-	case decision.Outcome == policy.Deny:
-		// Submit lets nothing in that the rules deny; this is a second look at a stored item.
-		return c.end(it, pb.Stage_STAGE_REFUSED, "PREVIEW", reasons(decision))
+	case it.Stage != pb.Stage_STAGE_SIGNING:
+		return c.end(it, pb.Stage_STAGE_FAILED, "STORE", fmt.Sprintf("the stored intent has the unknown stage %d", it.Stage))
+	case i.Kind == intent.CreateWallet:
+		return c.generate(ctx, it, i)
 	}
-	timer := time.NewTimer(time.Until(time.Unix(i.Expires, 0)))
+	return c.sign(ctx, it, i)
+}
+
+// standing says whether an intent that is not signed yet may go to the signers, and
+// ends it when nothing can help it any more. It is looked at again before every
+// session: people may have changed their minds. It only decides when to ask the
+// signers, never what they answer.
+func (c *Coordinator) standing(it *item, i *intent.Intent, who intent.Initiator, now int64) (ready bool, err error) {
+	by, err := c.items.cancelledBy(it.ID)
+	if err != nil {
+		return false, err
+	}
+	if by != nil {
+		return false, c.end(it, pb.Stage_STAGE_FAILED, "CANCELLED", "cancelled by intent "+by.Short())
+	}
+	if now >= i.Expires {
+		return false, c.end(it, pb.Stage_STAGE_FAILED, "EXPIRED", "expired before it was "+map[bool]string{true: "approved", false: "signed"}[it.Stage == pb.Stage_STAGE_APPROVAL])
+	}
+	decision, granted, err := c.preview(it, i, who, now)
+	switch {
+	case err != nil:
+		return false, err
+	case len(granted.Rejected) > 0:
+		return false, c.end(it, pb.Stage_STAGE_FAILED, "REJECTED", "rejected by "+strings.Join(granted.Rejected, ", "))
+	case decision.Outcome == policy.Allow:
+		return true, nil
+	case decision.Outcome != policy.Deny:
+		return false, nil
+	case it.Anyway:
+		return true, nil
+	}
+	// Submit lets nothing in that the rules deny; this is a second look at a stored item.
+	return false, c.end(it, pb.Stage_STAGE_REFUSED, "PREVIEW", reasons(decision))
+}
+
+// untilNews waits for a statement, or for the end of the intent's time.
+func untilNews(ctx context.Context, expires int64, wake <-chan struct{}) {
+	timer := time.NewTimer(time.Until(time.Unix(expires, 0)))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 	case <-timer.C:
 	case <-wake:
 	}
-	return nil
 }
 
 // preview is the coordinator's own look at approvals and rules.
@@ -119,32 +143,21 @@ func (c *Coordinator) preview(it *item, i *intent.Intent, who intent.Initiator, 
 	return set.Decide(facts, granted.Votes), granted, nil
 }
 
-// sign builds the transaction once, asks every signer, has exactly Need of those
+// sign builds the transaction, asks every signer, has exactly Need of those
 // who would sign do it, and combines.
 func (c *Coordinator) sign(ctx context.Context, it *item, i *intent.Intent) error {
-	if time.Now().Unix() >= i.Expires {
-		return c.end(it, pb.Stage_STAGE_FAILED, "EXPIRED", "expired before it was signed")
-	}
 	record, err := c.wallet(i.Wallet)
 	if err != nil {
 		return err
 	}
-	if len(it.Unsigned) == 0 {
-		c.say(it.ID, "building the transaction")
-		unsigned, err := c.build(ctx, i)
-		if err != nil {
-			return err
-		}
-		it.Unsigned = unsigned.Encode()
-		if err := c.save(it); err != nil {
-			return err
-		}
-	}
-	unsigned, err := evm.Decode(it.Unsigned)
+	// Built anew for each try, at the fee of the day: of all that were ever signed for
+	// this intent at most one can be mined, they share its account and nonce.
+	c.say(it.ID, "building the transaction")
+	unsigned, err := c.build(ctx, i)
 	if err != nil {
-		return c.end(it, pb.Stage_STAGE_FAILED, "STORE", "the stored transaction is damaged: "+err.Error())
+		return err
 	}
-
+	it.Unsigned = unsigned.Encode()
 	willing, err := c.ask(ctx, it, record.Quorum)
 	if err != nil || willing == nil {
 		return err
@@ -160,6 +173,9 @@ func (c *Coordinator) sign(ctx context.Context, it *item, i *intent.Intent) erro
 	c.say(it.ID, "%s sign", strings.Join(names, " and "))
 	c.log.Info("session begins", "intent", it.ID.Short(), "signers", names)
 	partials, err := c.session(ctx, it, signers)
+	if ctx.Err() != nil {
+		return ctx.Err() // this coordinator stops: nobody failed
+	}
 	if err != nil {
 		return c.retry(it, signers, err)
 	}
@@ -182,7 +198,27 @@ func (c *Coordinator) sign(ctx context.Context, it *item, i *intent.Intent) erro
 		return err
 	}
 	c.log.Info("signed", "intent", it.ID.Short(), "signers", names, "transaction", it.Hash)
-	return c.save(it)
+	return c.passOn(it, i)
+}
+
+// passOn stores a signed payment, after which it will be broadcast, unless somebody
+// rejected it during the session: what State has accepted counts.
+func (c *Coordinator) passOn(it *item, i *intent.Intent) error {
+	for {
+		stored, err := c.items.get(it.ID)
+		if err != nil {
+			return err
+		}
+		if by := approval.Tally(c.charter, i, it.ID, stored.Statements, time.Now().Unix()).Rejected; len(by) > 0 {
+			it.Raw, it.Hash = nil, ""
+			return c.end(it, pb.Stage_STAGE_FAILED, "REJECTED", fmt.Sprintf("rejected by %s while it was signed; it is not broadcast, but nonce %d is spoken for: ask for a cancel of it", strings.Join(by, ", "), i.Nonce))
+		}
+		err = c.items.saveUnlessNews(*it, len(stored.Statements))
+		if !errors.Is(err, errNews) {
+			c.changed(it.ID)
+			return err
+		}
+	}
 }
 
 // ask gets every signer's signed verdict. It returns those who would sign, once
@@ -244,9 +280,8 @@ func (c *Coordinator) retry(it *item, signers []*signer, cause error) error {
 
 // generate runs the ceremony of a create-wallet intent with all signers.
 func (c *Coordinator) generate(ctx context.Context, it *item, i *intent.Intent) error {
-	if time.Now().Unix() >= i.Expires {
-		return c.end(it, pb.Stage_STAGE_FAILED, "EXPIRED", "expired before the ceremony")
-	}
+	// A ceremony may have ended well without this coordinator hearing of it.
+	c.pollAll(ctx)
 	if record := c.walletRecord(i.Wallet); record != nil {
 		return c.finishWallet(it, record)
 	}
@@ -271,6 +306,9 @@ func (c *Coordinator) generate(ctx context.Context, it *item, i *intent.Intent) 
 	}
 	c.log.Info("ceremony begins", "intent", it.ID.Short(), "wallet", i.Wallet)
 	record, err := c.ceremony(ctx, it, i)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if err != nil {
 		return c.retry(it, c.signers, err)
 	}
@@ -288,7 +326,7 @@ func (c *Coordinator) finishWallet(it *item, record *pb.SignedRecord) error {
 }
 
 // settle broadcasts the signed transaction and waits for its block.
-func (c *Coordinator) settle(ctx context.Context, it *item, i *intent.Intent) error {
+func (c *Coordinator) settle(ctx context.Context, it *item, i *intent.Intent, wake <-chan struct{}) error {
 	client, err := c.chain(ctx, i.Chain)
 	if err != nil {
 		return err
@@ -299,17 +337,17 @@ func (c *Coordinator) settle(ctx context.Context, it *item, i *intent.Intent) er
 	}
 	receipt, err := client.Receipt(ctx, hash)
 	if errors.Is(err, rpc.ErrNotFound) {
-		c.say(it.ID, "broadcasting %s", it.Hash)
 		if _, err := client.Broadcast(ctx, it.Raw); err != nil {
-			// A nonce that is used up means that another transaction of this intent,
-			// or one signed for the same slot, was mined: this one never will be.
 			if errors.Is(err, rpc.ErrNonceTooLow) {
-				return c.end(it, pb.Stage_STAGE_FAILED, "NONCE_USED", "another transaction with this account and nonce was mined")
+				return c.overtaken(it)
 			}
 			return err
 		}
 		c.say(it.ID, "waiting for the block of %s", it.Hash)
-		receipt, err = awaitReceipt(ctx, client, hash)
+		receipt, err = awaitReceipt(ctx, client, hash, wake)
+		if errors.Is(err, rpc.ErrNotFound) {
+			return nil // and broadcast again: the endpoint may have forgotten it, or another was mined
+		}
 	}
 	if err != nil {
 		return err
@@ -319,18 +357,38 @@ func (c *Coordinator) settle(ctx context.Context, it *item, i *intent.Intent) er
 	if !receipt.Succeeded {
 		return c.end(it, pb.Stage_STAGE_FAILED, "REVERTED", fmt.Sprintf("mined in block %d and reverted by the chain", receipt.Block))
 	}
+	if i.Kind == intent.Cancel {
+		if err := c.items.markCancelled(i.Cancel.Subject, it.ID); err != nil {
+			return err
+		}
+		defer c.wake(i.Cancel.Subject)
+	}
 	return c.end(it, pb.Stage_STAGE_DONE, "", fmt.Sprintf("mined in block %d", receipt.Block))
 }
 
-// awaitReceipt polls for a while; the flow broadcasts again afterwards, in case the
-// endpoint forgot the transaction.
-func awaitReceipt(ctx context.Context, client *rpc.Client, hash [32]byte) (*rpc.Receipt, error) {
+// overtaken ends an intent whose nonce another transaction has used up: a cancel, or
+// another one signed for the same slot. This one never will be mined.
+func (c *Coordinator) overtaken(it *item) error {
+	by, err := c.items.cancelledBy(it.ID)
+	if err != nil {
+		return err
+	}
+	if by != nil {
+		return c.end(it, pb.Stage_STAGE_FAILED, "CANCELLED", "cancelled by intent "+by.Short())
+	}
+	return c.end(it, pb.Stage_STAGE_FAILED, "NONCE_USED", "another transaction with this account and nonce was mined")
+}
+
+// awaitReceipt polls until there is a receipt, news of the intent, or ten seconds went by.
+func awaitReceipt(ctx context.Context, client *rpc.Client, hash [32]byte, wake <-chan struct{}) (*rpc.Receipt, error) {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
-	for range 120 {
+	for range 40 {
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		case <-wake:
+			return client.Receipt(ctx, hash)
 		case <-tick.C:
 		}
 		receipt, err := client.Receipt(ctx, hash)
@@ -338,7 +396,7 @@ func awaitReceipt(ctx context.Context, client *rpc.Client, hash [32]byte) (*rpc.
 			return receipt, err
 		}
 	}
-	return nil, fmt.Errorf("transaction 0x%x is not in a block yet", hash)
+	return nil, rpc.ErrNotFound
 }
 
 func parseHash(s string) (hash [32]byte, err error) {

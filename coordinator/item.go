@@ -1,7 +1,6 @@
 package coordinator
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 
 	"coffer/approval"
 	"coffer/canon"
+	"coffer/credential"
 	"coffer/intent"
 	pb "coffer/proto/coffer/v1"
 	"coffer/store"
@@ -43,8 +43,6 @@ type item struct {
 	Since   int64   `json:"since"`   // Unix milliseconds, begin of this phase
 	Created int64   `json:"created"` // Unix milliseconds
 	Updated int64   `json:"updated"` // Unix milliseconds
-
-	progress string // what happens just now; not kept
 }
 
 // verdRec is a signer's newest verdict, or why it could not be asked.
@@ -63,8 +61,9 @@ func (it *item) ended() bool {
 	switch it.Stage {
 	case pb.Stage_STAGE_DONE, pb.Stage_STAGE_REFUSED, pb.Stage_STAGE_FAILED:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // phaseDone closes the running phase under the given name.
@@ -74,8 +73,14 @@ func (it *item) phaseDone(name string, now time.Time) {
 	it.Since = ms
 }
 
-// errNoItem says that no intent has the given ID.
-var errNoItem = errors.New("no such intent")
+var (
+	errNoItem = errors.New("no such intent")
+	// errEnded and errSigned: too late for a statement.
+	errEnded  = errors.New("has ended")
+	errSigned = errors.New("is signed and on its way into a block: what can still stop it is a cancel")
+	// errNews: a statement came that the caller has not seen.
+	errNews = errors.New("there is a new statement")
+)
 
 // items is the coordinator's store. A lost store costs no money: the chain, the
 // signers' journals and the intents' own nonces decide what was paid.
@@ -85,11 +90,12 @@ type items struct {
 	intents *store.Table // digest -> item as JSON
 	refs    *store.Table // digest of initiator and reference -> digest
 	records *store.Table // wallet name -> protobuf of the signed record
+	cancels *store.Table // digest of an intent -> digest of the cancel that was mined in its place
 }
 
 func openItems(db *bbolt.DB) (*items, error) {
 	s := &items{db: db, writer: store.NewWriter(db)}
-	for name, table := range map[string]**store.Table{"intents": &s.intents, "references": &s.refs, "wallets": &s.records} {
+	for name, table := range map[string]**store.Table{"intents": &s.intents, "references": &s.refs, "wallets": &s.records, "cancelled": &s.cancels} {
 		var err error
 		if *table, err = store.OpenTable(db, name); err != nil {
 			return nil, err
@@ -103,38 +109,33 @@ func referenceKey(initiator, reference string) []byte {
 	return d[:]
 }
 
-// add stores a new item and its reference together. When the initiator used the
-// reference before, the earlier item comes back instead.
-func (s *items) add(it item, initiator, reference string) (earlier *item, err error) {
-	err = s.writer.Do(func(tx *bbolt.Tx) error {
-		earlier = nil // this may run twice
-		key := referenceKey(initiator, reference)
-		id, used, err := s.refs.Get(tx, key)
-		if err != nil {
-			return err
-		}
-		if used {
-			earlier, err = s.read(tx, id)
-			return err
-		}
-		if err := s.refs.Put(tx, key, it.ID[:]); err != nil {
+// add stores a new item and its reference, which is new too, together.
+func (s *items) add(it item, initiator, reference string) error {
+	err := s.writer.Do(func(tx *bbolt.Tx) error {
+		if err := s.refs.Put(tx, referenceKey(initiator, reference), it.ID[:]); err != nil {
 			return err
 		}
 		return s.put(tx, it)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("store intent: %w", err)
+		return fmt.Errorf("store intent: %w", err)
 	}
-	return earlier, nil
+	return nil
 }
 
 // save writes what the flow changed. Statements are addStatement's alone: one that
 // arrived while a stage worked on its copy must not be lost to that copy.
-func (s *items) save(it item) error {
+func (s *items) save(it item) error { return s.saveUnlessNews(it, -1) }
+
+// saveUnlessNews is save, but errNews if there are other than seen statements.
+func (s *items) saveUnlessNews(it item, seen int) error {
 	err := s.writer.Do(func(tx *bbolt.Tx) error {
 		stored, err := s.read(tx, it.ID[:])
 		if err != nil {
 			return err
+		}
+		if seen >= 0 && len(stored.Statements) != seen {
+			return errNews
 		}
 		it.Statements = stored.Statements
 		return s.put(tx, it)
@@ -145,28 +146,82 @@ func (s *items) save(it item) error {
 	return nil
 }
 
-// addStatement appends a statement unless it is there already.
-func (s *items) addStatement(id canon.Digest, st approval.Signed) (it *item, err error) {
+// addStatement adds a statement, which its author signed, to an intent that can still
+// be changed by it. Of one person, kind of statement and kind of key only the one that
+// lasts longest is kept: nobody can fill the list that signers read, so that the word
+// of somebody else finds no place, and an old statement replayed displaces no newer one.
+func (s *items) addStatement(id canon.Digest, signed approval.Signed) (it *item, err error) {
+	st, slot, err := statementSlot(signed)
+	if err != nil {
+		return nil, err
+	}
 	err = s.writer.Do(func(tx *bbolt.Tx) error {
 		if it, err = s.read(tx, id[:]); err != nil {
 			return err
 		}
-		for _, old := range it.Statements {
-			if bytes.Equal(old.Raw, st.Raw) {
+		if it.ended() {
+			return errEnded
+		}
+		if it.Stage == pb.Stage_STAGE_BROADCAST {
+			return errSigned
+		}
+		for n := range it.Statements {
+			old, oldSlot, err := statementSlot(it.Statements[n])
+			if err != nil {
+				return err
+			}
+			if oldSlot != slot {
+				continue
+			}
+			if old.Expires >= st.Expires {
 				return nil
 			}
+			it.Statements[n] = signed
+			return s.put(tx, *it)
 		}
-		if len(it.Statements) >= maxStatements {
-			return fmt.Errorf("the intent has %d statements already, no more are taken", maxStatements)
+		if len(it.Statements) >= approval.MaxStatements {
+			return fmt.Errorf("the intent has %d statements already, signers read no more", approval.MaxStatements)
 		}
-		it.Statements = append(it.Statements, st)
+		it.Statements = append(it.Statements, signed)
 		return s.put(tx, *it)
 	})
 	return it, err
 }
 
-// maxStatements is what a signer takes with one intent.
-const maxStatements = 64
+func statementSlot(signed approval.Signed) (*approval.Statement, [3]string, error) {
+	st, err := approval.Parse(signed.Raw)
+	if err != nil {
+		return nil, [3]string{}, err
+	}
+	key, err := credential.SignatureKey(signed.Signature)
+	if err != nil {
+		return nil, [3]string{}, err
+	}
+	return st, [3]string{st.Person, string(st.Kind), key.Kind}, nil
+}
+
+// markCancelled remembers that a cancel was mined in the place of its subject.
+func (s *items) markCancelled(subject, by canon.Digest) error {
+	err := s.writer.Do(func(tx *bbolt.Tx) error { return s.cancels.Put(tx, subject[:], by[:]) })
+	if err != nil {
+		return fmt.Errorf("store cancel: %w", err)
+	}
+	return nil
+}
+
+// cancelledBy answers the cancel that was mined in the place of an intent, or nil.
+func (s *items) cancelledBy(id canon.Digest) (by *canon.Digest, err error) {
+	err = store.View(s.db, func(tx *bbolt.Tx) error {
+		raw, ok, err := s.cancels.Get(tx, id[:])
+		if err != nil || !ok {
+			return err
+		}
+		d, err := canon.DigestFrom(raw)
+		by = &d
+		return err
+	})
+	return by, err
+}
 
 func (s *items) get(id canon.Digest) (*item, error) {
 	var it *item
@@ -195,6 +250,13 @@ func (s *items) find(prefix string) (*item, error) {
 	prefix = strings.ToLower(prefix)
 	if len(prefix) < 6 || len(prefix) > 64 {
 		return nil, fmt.Errorf("intent ID %q: give 6 to 64 hex digits", prefix)
+	}
+	if id, err := canon.ParseDigest(prefix); err == nil {
+		it, err := s.get(id)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %s", err, prefix)
+		}
+		return it, nil
 	}
 	var found []item
 	all, err := s.all()

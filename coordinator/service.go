@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/big"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -13,6 +15,7 @@ import (
 
 	"coffer/approval"
 	"coffer/chain/evm"
+	"coffer/chain/rpc"
 	"coffer/charter"
 	"coffer/intent"
 	"coffer/policy"
@@ -29,6 +32,7 @@ type service struct {
 // The gRPC codes of this API, and the exit codes that coffer makes of them:
 // InvalidArgument and FailedPrecondition (1), NotFound (1), PermissionDenied (3:
 // refused by the rules), AlreadyExists (1: the reference stands for another payment),
+// Aborted (1: another request came first; coffer takes the next nonce and asks again),
 // Unavailable (1: an endpoint or signer is away; nothing was done).
 
 func (c *Coordinator) wallet(name string) (*wallet.Record, error) {
@@ -70,11 +74,11 @@ func (s *service) Advise(ctx context.Context, req *pb.AdviseRequest) (*pb.Advise
 	if err != nil {
 		return nil, status.Error(codes.Unavailable, err.Error())
 	}
-	pending, err := c.slots()
+	claims, err := c.claims()
 	if err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
 	}
-	for pending[slot{req.Chain, account.String(), nonce}] {
+	for claims[claim{kind: intent.Transfer, chain: req.Chain, name: account.String(), nonce: nonce}] {
 		nonce++
 	}
 	fees, err := client.Fees(ctx)
@@ -104,19 +108,36 @@ func (s *service) Advise(ctx context.Context, req *pb.AdviseRequest) (*pb.Advise
 // it is advice, and the initiator may name another.
 const usualTokenGas = 70_000
 
-type slot struct {
-	chain, account string
-	nonce          uint64
+// claim is what only one unfinished intent may have: an account's nonce, the name of
+// a new wallet, or the place of a payment that it cancels.
+type claim struct {
+	kind        intent.Kind
+	chain, name string
+	nonce       uint64
 }
 
-// slots are the account nonces that unfinished intents name.
-func (c *Coordinator) slots() (map[slot]bool, error) {
-	all, err := c.items.all()
-	if err != nil {
-		return nil, err
+func claimOf(i *intent.Intent) claim {
+	switch i.Kind {
+	case intent.Transfer:
+		return claim{kind: i.Kind, chain: i.Chain, name: i.Account, nonce: i.Nonce}
+	case intent.Cancel:
+		return claim{kind: i.Kind, name: i.Cancel.Subject.String()}
+	default:
+		return claim{kind: i.Kind, name: i.Wallet}
 	}
-	out := map[slot]bool{}
-	for _, it := range all {
+}
+
+// claims are those of the intents that have not ended.
+func (c *Coordinator) claims() (map[claim]bool, error) {
+	c.mu.Lock()
+	open := slices.Collect(maps.Keys(c.running))
+	c.mu.Unlock()
+	out := map[claim]bool{}
+	for _, id := range open {
+		it, err := c.items.get(id)
+		if err != nil {
+			return nil, err
+		}
 		if it.ended() {
 			continue
 		}
@@ -124,9 +145,7 @@ func (c *Coordinator) slots() (map[slot]bool, error) {
 		if err != nil {
 			return nil, err
 		}
-		if i.Kind == intent.Transfer {
-			out[slot{i.Chain, i.Account, i.Nonce}] = true
-		}
+		out[claimOf(i)] = true
 	}
 	return out, nil
 }
@@ -134,89 +153,126 @@ func (c *Coordinator) slots() (map[slot]bool, error) {
 // Submit checks a signed intent, previews it, stores it and starts its flow.
 func (s *service) Submit(ctx context.Context, req *pb.SubmitRequest) (*pb.SubmitResponse, error) {
 	c := s.c
-	if req.Intent == nil {
-		return nil, status.Error(codes.InvalidArgument, "intent is missing")
+	signed, err := intent.FromProto(req.Intent)
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	signed := intent.Signed{Raw: req.Intent.Raw, Signature: req.Intent.Signature}
 	i, who, err := signed.Open(c.charter)
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 	now := time.Now()
-	it := item{
+	it := &item{
 		ID: i.Digest(), Intent: signed, Anyway: req.Anyway, Stage: pb.Stage_STAGE_APPROVAL, Detail: "waits for approvals",
 		Created: now.UnixMilli(), Since: now.UnixMilli(), Updated: now.UnixMilli(),
 	}
+	if earlier, err := c.items.byReference(i.Initiator, i.Reference); err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	} else if earlier != nil {
+		return s.again(i, earlier)
+	}
+	if err := c.admit(ctx, it, i, who, now.Unix()); err != nil {
+		return nil, err
+	}
+	c.submit.Lock()
+	defer c.submit.Unlock()
 	earlier, err := c.items.byReference(i.Initiator, i.Reference)
 	if err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
 	}
-	if earlier == nil {
-		if err := c.admit(ctx, &it, i, who, now.Unix()); err != nil {
-			return nil, err
-		}
-		if err := c.record("SUBMITTED", it.ID, map[string]string{"initiator": i.Initiator, "reference": i.Reference, "kind": string(i.Kind)}); err != nil {
-			return nil, status.Error(codes.Internal, err.Error())
-		}
-		if earlier, err = c.items.add(it, i.Initiator, i.Reference); err != nil {
-			return nil, status.Error(codes.Internal, err.Error())
-		}
-	}
 	if earlier != nil {
-		first, err := intent.Parse(earlier.Intent.Raw)
-		if err != nil {
-			return nil, status.Error(codes.Internal, err.Error())
-		}
-		if !sameRequest(i, first) {
-			return nil, status.Errorf(codes.AlreadyExists, "reference %q was used by %s for another request, intent %s: choose a new reference", i.Reference, i.Initiator, earlier.ID.Short())
-		}
-		view, err := s.view(earlier)
-		return &pb.SubmitResponse{Intent: view, Existed: true}, err
+		return s.again(i, earlier)
+	}
+	claims, err := c.claims()
+	if err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	if claims[claimOf(i)] {
+		return nil, status.Error(codes.Aborted, taken(i))
+	}
+	if err := c.record("SUBMITTED", it.ID, map[string]string{"initiator": i.Initiator, "reference": i.Reference, "kind": string(i.Kind)}); err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	if err := c.items.add(*it, i.Initiator, i.Reference); err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
 	}
 	c.log.Info("intent submitted", "intent", it.ID.Short(), "initiator", i.Initiator, "kind", string(i.Kind), "reference", i.Reference)
 	c.start(it.ID)
-	view, err := s.view(&it)
+	view, err := s.view(it)
 	return &pb.SubmitResponse{Intent: view}, err
 }
 
-// sameRequest says whether two intents ask for the same thing, whatever their
-// nonces, times and salts: that is what a reference stands for.
-func sameRequest(a, b *intent.Intent) bool {
-	if a.Kind != b.Kind || a.Wallet != b.Wallet || a.Path != b.Path || a.Chain != b.Chain {
-		return false
-	}
-	switch a.Kind {
+// taken says what another unfinished intent has already, and what to do.
+func taken(i *intent.Intent) string {
+	switch i.Kind {
 	case intent.Transfer:
-		return a.Transfer.Asset == b.Transfer.Asset && a.Transfer.To == b.Transfer.To && a.Transfer.Amount.Cmp(b.Transfer.Amount) == 0
+		return fmt.Sprintf("nonce %d of %s belongs to an intent that has not ended: ask for the next nonce and sign again", i.Nonce, i.Account)
 	case intent.Cancel:
-		return a.Cancel.Subject == b.Cancel.Subject
+		return fmt.Sprintf("a cancel of intent %s has not ended: wait for it, or reject it first", i.Cancel.Subject.Short())
+	default:
+		return fmt.Sprintf("a request for wallet %q has not ended: choose another name, or reject it first", i.Wallet)
 	}
-	return a.Kind == intent.CreateWallet
+}
+
+// again answers a reference that was used before.
+func (s *service) again(i *intent.Intent, earlier *item) (*pb.SubmitResponse, error) {
+	first, err := intent.Parse(earlier.Intent.Raw)
+	if err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	if !intent.SameRequest(i, first) {
+		return nil, status.Errorf(codes.AlreadyExists, "reference %q was used by %s for another request, intent %s: choose a new reference", i.Reference, i.Initiator, earlier.ID.Short())
+	}
+	view, err := s.view(earlier)
+	return &pb.SubmitResponse{Intent: view, Existed: true}, err
 }
 
 // admit refuses early what the signers would refuse later, with better words.
 func (c *Coordinator) admit(ctx context.Context, it *item, i *intent.Intent, who intent.Initiator, now int64) error {
-	if i.Cluster != c.charter.Cluster || i.Charter != c.charter.Digest() {
-		return status.Errorf(codes.FailedPrecondition, "the intent was made under charter %s, in force is %s: get the present charter and sign the intent again", i.Charter.Short(), c.charter.Digest().Short())
-	}
 	if now >= i.Expires {
 		return status.Error(codes.FailedPrecondition, "the intent has expired: sign a new one")
 	}
-	decision, granted, err := c.preview(it, i, who, now)
+	decision, _, err := c.preview(it, i, who, now)
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	_ = granted // nobody has approved yet
 	if decision.Outcome == policy.Deny && !it.Anyway {
 		return status.Errorf(codes.PermissionDenied, "the rules deny it: %s (the signers would refuse; --anyway sends it to them nevertheless)", reasons(decision))
 	}
-	if i.Kind == intent.CreateWallet {
+	switch i.Kind {
+	case intent.CreateWallet:
 		if _, err := c.wallet(i.Wallet); err == nil {
 			return status.Errorf(codes.AlreadyExists, "there is a wallet %q already: choose another name", i.Wallet)
 		}
 		return nil
+	case intent.Cancel:
+		if err := c.admitCancel(i); err != nil {
+			return err
+		}
 	}
 	return c.admitPayment(ctx, i)
+}
+
+// admitCancel demands that a cancel takes the very place of its subject.
+func (c *Coordinator) admitCancel(i *intent.Intent) error {
+	it, err := c.items.get(i.Cancel.Subject)
+	if errors.Is(err, errNoItem) {
+		return status.Errorf(codes.NotFound, "cancel: there is no intent %s", i.Cancel.Subject.Short())
+	} else if err != nil {
+		return status.Error(codes.Internal, err.Error())
+	}
+	subject, err := intent.Parse(it.Intent.Raw)
+	switch {
+	case err != nil:
+		return status.Error(codes.Internal, err.Error())
+	case subject.Kind != intent.Transfer:
+		return status.Errorf(codes.InvalidArgument, "cancel: intent %s is no payment: reject it instead", it.ID.Short())
+	case it.Block != 0:
+		return status.Errorf(codes.FailedPrecondition, "cancel: intent %s is mined in block %d: it is too late", it.ID.Short(), it.Block)
+	case subject.Wallet != i.Wallet, subject.Chain != i.Chain, subject.Account != i.Account, subject.Nonce != i.Nonce:
+		return status.Errorf(codes.InvalidArgument, "cancel: it must name wallet, chain, account and nonce of intent %s: %s, %s, %s, %d", it.ID.Short(), subject.Wallet, subject.Chain, subject.Account, subject.Nonce)
+	}
+	return nil
 }
 
 func (c *Coordinator) admitPayment(ctx context.Context, i *intent.Intent) error {
@@ -231,16 +287,16 @@ func (c *Coordinator) admitPayment(ctx context.Context, i *intent.Intent) error 
 	if i.Account != account.String() {
 		return status.Errorf(codes.InvalidArgument, "account %s is not wallet %q, which is %s", i.Account, i.Wallet, account)
 	}
-	taken, err := c.slots()
-	if err != nil {
-		return status.Error(codes.Internal, err.Error())
-	}
-	if i.Kind == intent.Transfer && taken[slot{i.Chain, i.Account, i.Nonce}] {
-		return status.Errorf(codes.FailedPrecondition, "nonce %d of %s belongs to an intent that has not ended: ask for the next nonce and sign again", i.Nonce, i.Account)
-	}
 	client, err := c.chain(ctx, i.Chain)
 	if err != nil {
 		return status.Error(codes.Unavailable, err.Error())
+	}
+	nonce, err := client.Nonce(ctx, account)
+	if err != nil {
+		return status.Error(codes.Unavailable, err.Error())
+	}
+	if i.Nonce < nonce {
+		return status.Errorf(codes.FailedPrecondition, "nonce %d of %s is used on the chain, the next is %d: sign again with that", i.Nonce, account, nonce)
 	}
 	native, err := client.Balance(ctx, account)
 	if err != nil {
@@ -287,10 +343,10 @@ func (s *service) State(_ context.Context, req *pb.StateRequest) (*pb.StateRespo
 	}
 	it, err := c.items.get(st.Subject)
 	if err != nil {
-		return nil, status.Errorf(codes.NotFound, "intent %s: %v", st.Subject.Short(), err)
+		return nil, tooLate(st, it, err)
 	}
 	if it.ended() {
-		return nil, status.Errorf(codes.FailedPrecondition, "intent %s has ended: %s", it.ID.Short(), it.Detail)
+		return nil, tooLate(st, it, errEnded)
 	}
 	i, _, err := open(c.charter, it)
 	if err != nil {
@@ -304,12 +360,26 @@ func (s *service) State(_ context.Context, req *pb.StateRequest) (*pb.StateRespo
 		return nil, status.Error(codes.Internal, err.Error())
 	}
 	if it, err = c.items.addStatement(it.ID, signed); err != nil {
-		return nil, status.Error(codes.ResourceExhausted, err.Error())
+		return nil, tooLate(st, it, err)
 	}
 	c.log.Info("statement", "intent", it.ID.Short(), "person", st.Person, "kind", string(st.Kind))
 	c.wake(it.ID)
 	view, err := s.view(it)
 	return &pb.StateResponse{Intent: view}, err
+}
+
+// tooLate says why a statement about an intent is not taken.
+func tooLate(st *approval.Statement, it *item, err error) error {
+	switch {
+	case errors.Is(err, errNoItem):
+		return status.Errorf(codes.NotFound, "intent %s: %v", st.Subject.Short(), err)
+	case errors.Is(err, errEnded):
+		return status.Errorf(codes.FailedPrecondition, "intent %s has ended: %s", st.Subject.Short(), it.Detail)
+	case errors.Is(err, errSigned):
+		return status.Errorf(codes.FailedPrecondition, "intent %s %v", st.Subject.Short(), err)
+	default:
+		return status.Error(codes.ResourceExhausted, err.Error())
+	}
 }
 
 // Get answers one intent, with fresh verdicts of all signers while it waits for
@@ -488,6 +558,9 @@ func (c *Coordinator) build(ctx context.Context, i *intent.Intent) (*evm.Unsigne
 	if err != nil {
 		return nil, err
 	}
+	if err := c.outbid(i, &fees); err != nil {
+		return nil, err
+	}
 	gas := effect.Gas(estimate)
 	fees.Gas = gas
 	// The price per gas never exceeds what the intent's cap allows.
@@ -500,14 +573,36 @@ func (c *Coordinator) build(ctx context.Context, i *intent.Intent) (*evm.Unsigne
 	return evm.Build(i, c.charter, fees)
 }
 
-func (c *Coordinator) tokenBalance(ctx context.Context, client balances, asset charter.Asset, account evm.Address) (*big.Int, error) {
+// outbid raises the price of a cancel above what its subject offered: nodes replace a
+// waiting transaction only by one that offers at least a tenth more.
+func (c *Coordinator) outbid(i *intent.Intent, fees *evm.Fees) error {
+	if i.Kind != intent.Cancel {
+		return nil
+	}
+	it, err := c.items.get(i.Cancel.Subject)
+	if err != nil || len(it.Unsigned) == 0 {
+		return err
+	}
+	old, err := evm.Decode(it.Unsigned)
+	if err != nil {
+		return fmt.Errorf("the stored transaction of intent %s: %w", it.ID.Short(), err)
+	}
+	more := func(now, before *big.Int) *big.Int {
+		least := new(big.Int).Div(new(big.Int).Mul(before, big.NewInt(9)), big.NewInt(8))
+		least.Add(least, big.NewInt(1))
+		if now.Cmp(least) > 0 {
+			return now
+		}
+		return least
+	}
+	fees.TipCap, fees.FeeCap = more(fees.TipCap, old.TipCap), more(fees.FeeCap, old.FeeCap)
+	return nil
+}
+
+func (c *Coordinator) tokenBalance(ctx context.Context, client *rpc.Client, asset charter.Asset, account evm.Address) (*big.Int, error) {
 	contract, err := evm.ParseAddress(asset.Contract)
 	if err != nil {
 		return nil, err
 	}
 	return client.TokenBalance(ctx, contract, account)
-}
-
-type balances interface {
-	TokenBalance(ctx context.Context, contract, account evm.Address) (*big.Int, error)
 }

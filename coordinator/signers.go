@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
 	"coffer/approval"
 	"coffer/canon"
@@ -72,29 +71,46 @@ func (c *Coordinator) watchSigner(ctx context.Context, s *signer) {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
-		ask, cancel := context.WithTimeout(ctx, askWithin)
-		st, err := s.api.Status(ask, &pb.StatusRequest{})
-		cancel()
-		if err != nil {
-			err = errors.New(status.Convert(err).Message())
-		}
-		s.mu.Lock()
-		wasDown := s.err != nil || s.status == nil
-		s.status, s.err = st, err
-		s.mu.Unlock()
-		if err == nil {
-			if wasDown {
-				c.log.Info("signer answers", "signer", s.id)
-			}
-			c.exchangeWallets(ctx, s, st)
-		} else if !wasDown {
-			c.log.Warn("signer does not answer", "signer", s.id, "error", err)
-		}
+		c.poll(ctx, s)
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
+	}
+}
+
+// pollAll asks every signer for its status now.
+func (c *Coordinator) pollAll(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, s := range c.signers {
+		wg.Go(func() { c.poll(ctx, s) })
+	}
+	wg.Wait()
+}
+
+func (c *Coordinator) poll(ctx context.Context, s *signer) {
+	ask, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	st, err := s.api.Status(ask, &pb.StatusRequest{})
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		err = errors.New(status.Convert(err).Message())
+	}
+	s.mu.Lock()
+	first, wasDown := s.status == nil && s.err == nil, s.err != nil
+	s.status, s.err = st, err
+	s.mu.Unlock()
+	switch {
+	case err != nil && !wasDown:
+		c.log.Warn("signer does not answer", "signer", s.id, "error", err)
+	case err == nil && (first || wasDown):
+		c.log.Info("signer answers", "signer", s.id)
+	}
+	if err == nil {
+		c.exchangeWallets(ctx, s, st)
 	}
 }
 
@@ -105,13 +121,10 @@ func (c *Coordinator) exchangeWallets(ctx context.Context, s *signer, st *pb.Sta
 	for _, record := range st.Wallets {
 		r, err := c.learn(record)
 		if err != nil {
-			c.log.Warn("signer shows a wallet record that does not verify", "signer", s.id, "error", err)
+			c.log.Warn("signer shows a wallet record that cannot be taken", "signer", s.id, "error", err)
 			continue
 		}
 		has[r.Name] = true
-		if err := c.keep(r.Name, record); err != nil {
-			c.log.Error("cannot store a wallet record", "error", err)
-		}
 	}
 	if st.Sealed {
 		return
@@ -132,22 +145,6 @@ func (c *Coordinator) exchangeWallets(ctx context.Context, s *signer, st *pb.Sta
 			c.log.Debug("signer does not adopt a wallet", "signer", s.id, "error", err)
 		}
 	}
-}
-
-// keep stores a verified record once.
-func (c *Coordinator) keep(name string, record *pb.SignedRecord) error {
-	stored, err := c.items.wallets()
-	if err != nil {
-		return err
-	}
-	if _, ok := stored[name]; ok {
-		return nil
-	}
-	raw, err := proto.Marshal(record)
-	if err != nil {
-		return err
-	}
-	return c.items.putWallet(name, raw)
 }
 
 func signedMessage(raw, signature []byte) *pb.SignedMessage {
@@ -206,40 +203,51 @@ func (c *Coordinator) openVerdict(s *signer, id canon.Digest, rec verdRec) (*ver
 
 // tally sorts the verdicts by what they say.
 type tally struct {
-	sign, wait, refuse, silent []*signer
-	reasons                    []string
+	sign, refuse []*signer // the others wait or are away
+	reasons      []string  // of all that would not sign
+}
+
+// passing are the codes of refusals that are about the signer and not about the
+// intent: its clock, its charter, or a wallet whose ceremony it has yet to hear the end
+// of. They end nothing; it may answer otherwise when asked again.
+var passing = map[string]bool{"GATE_SELF": true, "CLOCK_BACK": true, "WALLET_UNKNOWN": true, "WALLET_EXISTS": true}
+
+func final(v *verdict.Verdict) bool {
+	for _, r := range v.Reasons {
+		if passing[r.Code] {
+			return false
+		}
+	}
+	return true
 }
 
 func (c *Coordinator) tally(it *item) tally {
 	var t tally
 	for _, s := range c.signers {
 		rec, asked := it.Verdicts[string(s.id)]
-		if !asked || rec.Error != "" {
-			t.silent = append(t.silent, s)
-			if rec.Error != "" {
-				t.reasons = append(t.reasons, fmt.Sprintf("%s: %s", s.id, rec.Error))
-			}
+		if !asked {
+			continue
+		}
+		if rec.Error != "" {
+			t.reasons = append(t.reasons, fmt.Sprintf("%s: %s", s.id, rec.Error))
 			continue
 		}
 		v, err := c.openVerdict(s, it.ID, rec)
 		if err != nil {
-			t.silent = append(t.silent, s)
+			t.reasons = append(t.reasons, err.Error())
 			continue
 		}
-		switch v.Outcome {
-		case verdict.Sign:
+		if v.Outcome == verdict.Sign {
 			t.sign = append(t.sign, s)
 			continue
-		case verdict.Wait:
-			t.wait = append(t.wait, s)
-		default:
+		}
+		if v.Outcome == verdict.Refuse && final(v) {
 			t.refuse = append(t.refuse, s)
 		}
 		var texts []string
 		for _, r := range v.Reasons {
 			texts = append(texts, r.Text)
 		}
-		texts = append(texts, v.Missing...)
 		t.reasons = append(t.reasons, fmt.Sprintf("%s: %s", s.id, strings.Join(texts, "; ")))
 	}
 	return t
@@ -393,7 +401,7 @@ func (c *Coordinator) ceremony(ctx context.Context, it *item, i *intent.Intent) 
 		if r.Name != i.Wallet {
 			return nil, fmt.Errorf("signers made wallet %q, want %q", r.Name, i.Wallet)
 		}
-		return record, c.keep(r.Name, record)
+		return record, nil
 	}
 	if err == nil {
 		err = errors.New("the ceremony ended without a record")
