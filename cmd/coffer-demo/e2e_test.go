@@ -32,21 +32,35 @@ import (
 	"coffer/store"
 )
 
-// build makes all programs once.
-func build(t *testing.T) string {
-	t.Helper()
-	bin := t.TempDir()
-	cmd := exec.Command("go", "build", "-tags", "grpcnotrace", "-o", bin+"/", "./cmd/...")
+// bin is the folder with the programs, built once for all tests.
+var bin string
+
+func TestMain(m *testing.M) {
+	code, err := buildAndRun(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func buildAndRun(m *testing.M) (int, error) {
+	var err error
+	if bin, err = os.MkdirTemp("", "coffer-e2e-"); err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(bin)
+	cmd := exec.Command("go", "build", "-trimpath", "-tags", "grpcnotrace", "-o", bin+"/", "./cmd/...")
 	cmd.Dir = "../.."
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+		return 1, fmt.Errorf("build: %w\n%s", err, out)
 	}
-	return bin
+	return m.Run(), nil
 }
 
 // running lists the processes of a folder's programs.
-func running(t *testing.T, bin string) []int {
+func running(t *testing.T) []int {
 	t.Helper()
 	links, err := filepath.Glob("/proc/[0-9]*/exe")
 	if err != nil {
@@ -64,12 +78,12 @@ func running(t *testing.T, bin string) []int {
 	return pids
 }
 
-func waitGone(t *testing.T, bin string) {
+func waitGone(t *testing.T) {
 	t.Helper()
 	deadline := time.Now().Add(15 * time.Second)
-	for len(running(t, bin)) > 0 {
+	for len(running(t)) > 0 {
 		if time.Now().After(deadline) {
-			t.Fatalf("processes are left: %v", running(t, bin))
+			t.Fatalf("processes are left: %v", running(t))
 		}
 		<-time.After(50 * time.Millisecond)
 	}
@@ -78,7 +92,6 @@ func waitGone(t *testing.T, bin string) {
 // The demo, whole: what it prints is checked with code that is not ours, what it
 // wrote and what its processes hold is searched for the key and the shares.
 func TestDemo(t *testing.T) {
-	bin := build(t)
 	dir := filepath.Join(t.TempDir(), "cluster")
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
@@ -102,14 +115,14 @@ func TestDemo(t *testing.T) {
 	}
 	t.Logf("%s", stderr.String())
 	secrets := collect(t, dir, result)
-	searchMemory(t, bin, secrets)
+	searchMemory(t, secrets)
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("after Ctrl-C the demo exits with %v", err)
 	}
-	waitGone(t, bin)
+	waitGone(t)
 
 	checkResult(t, result)
 	searchFiles(t, dir, secrets)
@@ -315,9 +328,9 @@ func searchFiles(t *testing.T, dir string, secrets []secret) {
 
 // searchMemory looks into every process of the cluster. A worker must hold its
 // share while it signs; nothing else may, and the key is nowhere.
-func searchMemory(t *testing.T, bin string, secrets []secret) {
+func searchMemory(t *testing.T, secrets []secret) {
 	t.Helper()
-	pids, searched := running(t, bin), 0
+	pids, searched := running(t), 0
 	if len(pids) < 6 {
 		t.Fatalf("only %d processes run", len(pids))
 	}
@@ -385,7 +398,6 @@ func readMemory(pid int) ([][]byte, error) {
 
 // Ctrl-C in the middle leaves no process and no folder.
 func TestDemoInterrupted(t *testing.T) {
-	bin := build(t)
 	tmp := t.TempDir()
 	cmd := exec.Command(filepath.Join(bin, "coffer-demo"))
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
@@ -405,7 +417,7 @@ func TestDemoInterrupted(t *testing.T) {
 	if err := cmd.Wait(); err == nil {
 		t.Error("an interrupted demo exits with 0")
 	}
-	waitGone(t, bin)
+	waitGone(t)
 	if left, err := filepath.Glob(filepath.Join(tmp, "coffer-demo-*")); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v %v", left, err)
 	}
@@ -429,7 +441,6 @@ func (w *watcher) Write(b []byte) (int, error) {
 
 // A folder that has something in it is refused and stays as it is.
 func TestDemoRefusesFolder(t *testing.T) {
-	bin := build(t)
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "mine"), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
