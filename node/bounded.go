@@ -10,8 +10,10 @@ import (
 	"coffer/envelope"
 )
 
-// earlyLimits bounds, per peer, what waits for runs that have not begun here.
-var earlyLimits = envelope.Limits{Messages: 128, Bytes: 2 << 20, Age: 30}
+// earlyLimits bounds, per peer, what waits for runs that have not begun here. Before
+// this signer has sent its nonce, an honest peer can have sent only its own, and an
+// abort: small messages.
+var earlyLimits = envelope.Limits{Messages: 128, Bytes: 128 << 10, Age: 30}
 
 // junk counts requests that no enrolled initiator signed. Anybody who can reach
 // the coordinator could send millions of them, so the audit log gets one line a
@@ -50,26 +52,61 @@ func (j *junk) flush(n *Node, now time.Time) {
 	}
 }
 
-// decisions remembers the last answer about each intent, to write down only
-// changes; bounded, because whoever asks chooses the intents.
+// decisions remembers which answers were given about which intents, to write each
+// down once; bounded, because whoever asks chooses the intents.
 type decisions struct {
 	mu   sync.Mutex
-	last map[canon.Digest]string
+	seen map[decision]bool
+}
+
+type decision struct {
+	intent canon.Digest
+	answer string
 }
 
 const maxDecisions = 4096
 
-func newDecisions() *decisions { return &decisions{last: map[canon.Digest]string{}} }
+func newDecisions() *decisions { return &decisions{seen: map[decision]bool{}} }
 
-func (d *decisions) changed(id canon.Digest, summary string) bool {
+// first reports whether this answer about this intent is new.
+func (d *decisions) first(intent canon.Digest, answer string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.last[id] == summary {
+	at := decision{intent, answer}
+	if d.seen[at] {
 		return false
 	}
-	if len(d.last) >= maxDecisions {
-		clear(d.last) // costs some repeated lines, no memory
+	if len(d.seen) >= maxDecisions {
+		clear(d.seen) // costs some repeated lines, no memory
 	}
-	d.last[id] = summary
+	d.seen[at] = true
 	return true
+}
+
+// ended remembers for a while which runs are over, so that what peers sent before
+// they knew is dropped, and does not take the room of messages for runs to come.
+type ended struct{ at map[canon.Digest]time.Time }
+
+const (
+	maxEnded    = 4096
+	endedWithin = 30 * time.Second
+)
+
+func newEnded() *ended { return &ended{at: map[canon.Digest]time.Time{}} }
+
+func (e *ended) has(id canon.Digest) bool { return !e.at[id].IsZero() }
+
+func (e *ended) add(id canon.Digest, now time.Time) {
+	if len(e.at) >= maxEnded {
+		clear(e.at)
+	}
+	e.at[id] = now
+}
+
+func (e *ended) prune(now time.Time) {
+	for id, at := range e.at {
+		if now.Sub(at) > endedWithin {
+			delete(e.at, id)
+		}
+	}
 }

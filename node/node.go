@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +23,6 @@ import (
 	"coffer/identity"
 	"coffer/intent"
 	"coffer/journal"
-	"coffer/keyshare"
 	"coffer/keystore"
 	"coffer/party"
 	pb "coffer/proto/coffer/v1"
@@ -41,6 +41,9 @@ type Config struct {
 	Link func(Peers) (transport.Link, error)
 	// Host starts an engine: a worker process in production.
 	Host func() (engine.Host, error)
+	// SessionWithin and CeremonyWithin are how long a run may take before it is ended;
+	// 45 seconds and 8 minutes if zero.
+	SessionWithin, CeremonyWithin time.Duration
 	// Passphrase, if set, unseals the signer at its start; it is cleared.
 	Passphrase []byte
 	// Ready, if set, is called with the coordinator endpoint's address once all is served.
@@ -124,6 +127,8 @@ func New(cfg Config) (*Node, error) {
 		mail: make(chan func(), 64), closed: make(chan struct{}),
 		wallets: map[string]*wallet.Record{}, records: map[string]wallet.Signed{}, sealed: true,
 	}
+	n.cfg.SessionWithin = cmp.Or(cfg.SessionWithin, sessionWithin)
+	n.cfg.CeremonyWithin = cmp.Or(cfg.CeremonyWithin, ceremonyWithin)
 	n.loop = newLoopState()
 	for _, s := range c.Signers {
 		n.roster[s.Name] = s.Peer
@@ -145,6 +150,9 @@ func (n *Node) open() error {
 	origin := "coffer/" + n.charter.Cluster.String() + "/signer/" + string(n.self)
 	if n.audit, err = audit.Open(n.cfg.Dir.Audit(), n.key, origin); err != nil {
 		return err
+	}
+	if note := n.audit.Recovered(); note != "" {
+		n.log.Warn("audit log recovered", "what", note)
 	}
 	active, err := n.keys.Wallets()
 	if err != nil {
@@ -171,7 +179,7 @@ func (n *Node) open() error {
 	return nil
 }
 
-// Run serves until ctx ends. Order of stopping: intake, sessions, link, store.
+// Run serves until ctx ends. Order of stopping: sessions, requests, link; Close does the store.
 func (n *Node) Run(ctx context.Context) error {
 	lis, err := net.Listen("tcp", n.settings.ListenCoordinator)
 	if err != nil {
@@ -198,16 +206,20 @@ func (n *Node) Run(ctx context.Context) error {
 		return errors.Join(err, lis.Close(), opLis.Close())
 	}
 	g, ctx := errgroup.WithContext(ctx)
+	// The link lives a moment longer than the loop, whose last words are the aborts of
+	// its sessions.
+	linkCtx, cutLink := context.WithCancel(context.WithoutCancel(ctx))
+	defer cutLink()
 	if runner, ok := n.link.(interface{ Run(context.Context) error }); ok {
-		g.Go(func() error { return runner.Run(ctx) })
+		g.Go(func() error { return runner.Run(linkCtx) })
 	}
 	g.Go(func() error { return n.run(ctx) })
 	g.Go(func() error { return server.Serve(lis) })
 	g.Go(func() error { return operator.Serve(opLis) })
 	g.Go(func() error {
-		<-ctx.Done()
-		server.Stop()
-		operator.Stop()
+		<-n.closed
+		stopServers(server, operator)
+		cutLink()
 		return nil
 	})
 	n.log.Info("signer serves", "coordinator", lis.Addr().String(), "charter", n.charter.Digest().Short(), "sealed", true)
@@ -229,6 +241,23 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	return nil
 }
+
+// stopServers lets requests hear how their runs ended, for a moment. The loop is
+// over, so nothing new begins.
+func stopServers(servers ...*rpc.Server) {
+	var g errgroup.Group
+	for _, s := range servers {
+		g.Go(func() error {
+			late := time.AfterFunc(stopWithin, s.Stop)
+			defer late.Stop()
+			s.GracefulStop()
+			return nil
+		})
+	}
+	_ = g.Wait() // none of them returns an error
+}
+
+const stopWithin = time.Second
 
 // Close releases what New opened. It is idempotent.
 func (n *Node) Close() error {
@@ -299,35 +328,6 @@ func (n *Node) record(e audit.Event) error {
 	return nil
 }
 
-// adopt activates a wallet from its complete record, if its share is pending here.
-func (n *Node) adopt(signed wallet.Signed) error {
-	r, err := signed.Open(n.charter)
-	if err != nil {
-		return err
-	}
-	if old := n.wallet(r.Name); old != nil {
-		if old.Digest() != r.Digest() {
-			return fmt.Errorf("wallet %q exists here with another record", r.Name)
-		}
-		return nil
-	}
-	if err := n.record(audit.Event{Code: "WALLET_ADOPT", Subject: r.Name, Detail: map[string]string{"record": r.Digest().String()}}); err != nil {
-		return err
-	}
-	return n.activate(signed, r)
-}
-
-func (n *Node) activate(signed wallet.Signed, r *wallet.Record) error {
-	if err := n.keys.Activate(signed, r); err != nil {
-		return err
-	}
-	n.mu.Lock()
-	n.wallets[r.Name], n.records[r.Name] = r, signed
-	n.mu.Unlock()
-	n.log.Info("wallet is active", "wallet", r.Name, "epoch", r.Epoch)
-	return nil
-}
-
 func (n *Node) status() (*pb.StatusResponse, error) {
 	count, err := n.keys.PreParamsCount()
 	if err != nil {
@@ -358,7 +358,7 @@ func (n *Node) status() (*pb.StatusResponse, error) {
 // coordinators and the operator only and never holds a secret.
 func (n *Node) grpcError(err error) error {
 	switch {
-	case errors.Is(err, ErrSealed), errors.Is(err, errNoPrimes), errors.Is(err, errRepeated):
+	case errors.Is(err, ErrSealed), errors.Is(err, errNoPrimes), errors.Is(err, errRepeated), errors.Is(err, errCeremony), errors.Is(err, keystore.ErrExists):
 		return status.Error(codes.FailedPrecondition, err.Error())
 	case errors.Is(err, errStopping):
 		return status.Error(codes.Unavailable, err.Error())
@@ -387,74 +387,3 @@ var (
 		pb.Operator_Seal_FullMethodName:   true,
 	}
 )
-
-// operatorService answers this signer's own operator, on the Unix socket.
-type operatorService struct {
-	pb.UnimplementedOperatorServer
-	n *Node
-}
-
-func (o *operatorService) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse, error) {
-	return o.n.status()
-}
-
-func (o *operatorService) Unseal(ctx context.Context, req *pb.UnsealRequest) (*pb.UnsealResponse, error) {
-	if len(req.Passphrase) > 1024 {
-		return nil, status.Error(codes.InvalidArgument, "passphrase: over 1024 bytes")
-	}
-	err := o.n.unseal(ctx, req.Passphrase)
-	clear(req.Passphrase)
-	switch {
-	case errors.Is(err, keystore.ErrWrongPassphrase):
-		return nil, status.Error(codes.PermissionDenied, err.Error())
-	case err != nil:
-		return nil, o.n.grpcError(err)
-	}
-	return &pb.UnsealResponse{}, nil
-}
-
-func (o *operatorService) Seal(ctx context.Context, _ *pb.SealRequest) (*pb.SealResponse, error) {
-	if err := o.n.seal(ctx); err != nil {
-		return nil, o.n.grpcError(err)
-	}
-	return &pb.SealResponse{}, nil
-}
-
-// unseal opens the wrap key and gives it to the engines. The passphrase is not kept.
-func (n *Node) unseal(ctx context.Context, passphrase []byte) error {
-	key, err := keystore.UnlockSeal(n.cfg.Dir.SealFile(), passphrase)
-	if err != nil {
-		if auditErr := n.record(audit.Event{Code: "UNSEAL_FAILED"}); auditErr != nil {
-			return auditErr
-		}
-		return err
-	}
-	if err := n.record(audit.Event{Code: "UNSEAL"}); err != nil {
-		return err
-	}
-	return n.do(ctx, func() { n.setKey(key) })
-}
-
-// seal forgets the wrap key and ends whatever needs it.
-func (n *Node) seal(ctx context.Context) error {
-	if err := n.record(audit.Event{Code: "SEAL"}); err != nil {
-		return err
-	}
-	return n.do(ctx, func() { n.setKey(nil) })
-}
-
-// key in use by the loop only; see loop.go.
-func (n *Node) setKey(key *keyshare.WrapKey) {
-	if key == nil {
-		for _, r := range n.loop.distinct() {
-			n.fail(r, &engine.Fault{Code: "SEALED", Text: "the operator sealed this signer"})
-		}
-		n.closeHosts()
-	}
-	n.loop.wrap = key
-	n.mu.Lock()
-	n.sealed = key == nil
-	n.mu.Unlock()
-	n.log.Info("seal changed", "sealed", key == nil)
-	n.searchPrimes()
-}

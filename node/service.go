@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -131,6 +132,9 @@ func (s *service) Sign(req *pb.SignRequest, stream pb.Signer_SignServer) error {
 		}
 		return stream.Send(&pb.SignEvent{Event: &pb.SignEvent_Refused{Refused: reply}})
 	}
+	if err := mayTakePart(s.n.self, in.Wallet, signers); err != nil {
+		return status.Error(codes.InvalidArgument, "signers: "+err.Error())
+	}
 	run, err := s.n.startSigning(stream.Context(), r, in.Wallet, signers, attempt)
 	if err != nil {
 		return s.n.grpcError(err)
@@ -194,6 +198,19 @@ func (s *service) CreateWallet(req *pb.CreateWalletRequest, stream pb.Signer_Cre
 			return false, stream.Send(&pb.CeremonyEvent{Event: &pb.CeremonyEvent_Progress{Progress: &pb.Progress{Stage: e.stage, Text: e.text}}})
 		}
 	})
+}
+
+// mayTakePart refuses a list of signers that no session can have.
+func mayTakePart(self party.ID, r *wallet.Record, signers party.Set) error {
+	switch {
+	case len(signers) != r.Quorum.Need:
+		return fmt.Errorf("%d are named, exactly %d take part", len(signers), r.Quorum.Need)
+	case !signers.SubsetOf(r.Signers):
+		return fmt.Errorf("%s are not all among the wallet's, %s", strings.Join(signers.Strings(), ", "), strings.Join(r.Signers.Strings(), ", "))
+	case !signers.Has(self):
+		return fmt.Errorf("this signer, %s, is not among them", self)
+	}
+	return nil
 }
 
 func failure(e runEvent) *pb.Failure {
@@ -263,7 +280,9 @@ func (n *Node) auditVerdict(code string, v *verdict.Verdict, always bool) error 
 	for _, r := range v.Reasons {
 		summary += " " + r.Check + "/" + r.Code
 	}
-	if !always && !n.decisions.changed(v.Intent, summary) {
+	// What permits is written each time, the rest once per answer: a request costs its
+	// sender nothing, and an entry stays for ever.
+	if (!always || v.Outcome != verdict.Sign) && !n.decisions.first(v.Intent, code+" "+summary) {
 		return nil
 	}
 	if v.Outcome == verdict.Refuse {
@@ -286,7 +305,7 @@ func reasonTexts(v *verdict.Verdict) []string {
 // signature was seen to verify: anybody could have made such a request.
 func unsignedReason(check string) bool {
 	switch check {
-	case "G-INTENT-FORM", "G-INITIATOR", "G-CLUSTER", "G-CHARTER":
+	case "G-SELF", "G-CLOCK", "G-INTENT-FORM", "G-INITIATOR", "G-CLUSTER", "G-CHARTER":
 		return true
 	}
 	return false
