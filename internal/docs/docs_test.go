@@ -574,6 +574,38 @@ func TestReadme(t *testing.T) {
 	}
 }
 
+// TestCommands: every command that a document names is in that program.
+func TestCommands(t *testing.T) {
+	named := regexp.MustCompile("`(?:bin/)?(coffer(?:-signer|-coordinator|-demo)?) ([a-z]+)")
+	words := map[string]map[string]bool{}
+	count := 0
+	for _, name := range markdown(t) {
+		for _, m := range named.FindAllStringSubmatch(read(t, name), -1) {
+			program, command := m[1], m[2]
+			if words[program] == nil {
+				words[program] = map[string]bool{}
+				for _, file := range sources(t, "cmd/"+program) {
+					ast.Inspect(file, func(n ast.Node) bool {
+						if e, ok := n.(ast.Expr); ok {
+							if s, ok := text(e); ok {
+								word, _, _ := strings.Cut(s, " ")
+								words[program][word] = true
+							}
+						}
+						return true
+					})
+				}
+			}
+			if count++; !words[program][command] {
+				t.Errorf("%s names the command %s %s, which does not exist", name, program, command)
+			}
+		}
+	}
+	if count == 0 {
+		t.Error("no document names a command")
+	}
+}
+
 // TestGlossary: each word is one that the code uses.
 func TestGlossary(t *testing.T) {
 	var code strings.Builder
