@@ -585,11 +585,24 @@ func TestCommands(t *testing.T) {
 			if words[program] == nil {
 				words[program] = map[string]bool{}
 				for _, file := range sources(t, "cmd/"+program) {
+					note := func(e ast.Expr) {
+						if s, ok := text(e); ok {
+							word, _, _ := strings.Cut(s, " ")
+							words[program][word] = true
+						}
+					}
+					// A command's name is its Use, or an argument of what makes the command.
 					ast.Inspect(file, func(n ast.Node) bool {
-						if e, ok := n.(ast.Expr); ok {
-							if s, ok := text(e); ok {
-								word, _, _ := strings.Cut(s, " ")
-								words[program][word] = true
+						switch n := n.(type) {
+						case *ast.KeyValueExpr:
+							if key, ok := n.Key.(*ast.Ident); ok && key.Name == "Use" {
+								note(n.Value)
+							}
+						case *ast.CallExpr:
+							if f, ok := n.Fun.(*ast.Ident); ok && strings.HasSuffix(f.Name, "Command") {
+								for _, e := range n.Args {
+									note(e)
+								}
 							}
 						}
 						return true
