@@ -26,8 +26,9 @@ test: safe needs ## all tests; installs what they need
 	$(GO) vet -tags $(TAGS),e2e,geth ./...
 	$(GO) test -tags $(TAGS) -race -timeout 20m ./...
 	scripts/fuzz.sh 3s
-	COFFER_GETH=$$(scripts/build-geth.sh); export COFFER_GETH; $(GO) test -tags $(TAGS),geth -count=1 -run Geth -timeout 10m ./chain/rpc ./internal/gethdev
-	$(GO) test -tags $(TAGS),e2e -count=1 -timeout 15m ./cmd/...
+	export COFFER_GETH=$$(scripts/build-geth.sh) && \
+	$(GO) test -tags $(TAGS),geth -count=1 -run Geth -timeout 10m ./chain/rpc ./internal/gethdev && \
+	$(GO) test -tags $(TAGS),e2e -count=1 -timeout 20m ./cmd/coffer-demo
 
 fuzz: safe ## every fuzz target for FUZZTIME (60s)
 	scripts/fuzz.sh $(FUZZTIME)

@@ -26,6 +26,7 @@ import (
 	"coffer/canon"
 	"coffer/charter"
 	"coffer/internal/demo"
+	"coffer/internal/gethdev"
 	"coffer/keyshare"
 	"coffer/keystore"
 	"coffer/party"
@@ -437,6 +438,29 @@ func (w *watcher) Write(b []byte) (int, error) {
 		close(w.seen)
 	}
 	return len(b), nil
+}
+
+// The same story on a chain client that none of our code wrote.
+func TestDemoOnGeth(t *testing.T) {
+	geth, err := gethdev.Binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "coffer-demo"), "--json", "--geth", geth, "--dir", filepath.Join(t.TempDir(), "cluster"))
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, stderr.String())
+	}
+	var result demo.Result
+	if err := json.Unmarshal(out, &result); err != nil {
+		t.Fatal(err)
+	}
+	checkResult(t, result)
+	waitGone(t)
 }
 
 // A folder that has something in it is refused and stays as it is.

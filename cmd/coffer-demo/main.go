@@ -45,6 +45,7 @@ people approved is signed by two of them and mined, and one that breaks a rule i
 	root.Flags().BoolVar(&asJSON, "json", false, "print one JSON object at the end")
 	root.Flags().BoolVar(&cfg.Keep, "keep", false, "leave the cluster up until Ctrl-C, and say how to talk to it")
 	root.Flags().StringVar(&cfg.Dir, "dir", "", "folder for the cluster; a temporary one, removed at the end, if absent")
+	root.Flags().StringVar(&cfg.Geth, "geth", "", "geth program to run as the dev chain (geth --dev), instead of the built-in one")
 	root.AddCommand(devchainCommand())
 	return root
 }

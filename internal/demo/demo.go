@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"coffer/internal/devchain"
+	"coffer/internal/gethdev"
 )
 
 // Config says where and how the demo plays.
@@ -21,6 +22,7 @@ type Config struct {
 	Bin  string    // folder with the programs
 	Dir  string    // empty: a temporary folder, removed at the end
 	Keep bool      // leave the cluster up until the context ends
+	Geth string    // a geth program to use as the dev chain, instead of our own
 	Talk io.Writer // progress, for people
 	// Done is called with the result as soon as the story has ended.
 	Done func(*Result) error
@@ -82,6 +84,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	s.procs = &processes{bin: cfg.Bin, dir: s.dir}
 	defer func() {
 		s.procs.stop()
+		if s.geth != nil {
+			err = errors.Join(err, s.geth.Stop())
+		}
 		if s.temporary {
 			err = errors.Join(err, os.RemoveAll(s.dir))
 		} else if err != nil {
@@ -117,6 +122,7 @@ type story struct {
 	seconds   map[string]float64
 	url       string
 	faucet    *devchain.Faucet
+	geth      *gethdev.Node // instead of the faucet's chain
 	said      string
 }
 

@@ -20,6 +20,7 @@ import (
 	"coffer/chain/evm"
 	"coffer/chain/rpc"
 	"coffer/internal/devchain"
+	"coffer/internal/gethdev"
 )
 
 var signers = []struct{ name, org string }{{"a", "exchange"}, {"b", "custodian"}, {"c", "auditor"}}
@@ -40,12 +41,7 @@ func (s *story) setup(ctx context.Context) error {
 			return err
 		}
 	}
-	var err error
-	if s.faucet, err = devchain.NewFaucet(); err != nil {
-		return err
-	}
-	s.say("starting a dev chain")
-	if s.url, err = s.procs.start(ctx, "devchain", "coffer-demo", "devchain", "--alloc", s.faucet.Address().String()); err != nil {
+	if err := s.chain(ctx); err != nil {
 		return err
 	}
 	cards, err := s.cards(ctx)
@@ -57,6 +53,27 @@ func (s *story) setup(ctx context.Context) error {
 		return err
 	}
 	return s.daemons(ctx, digest)
+}
+
+// chain starts the dev chain: our own, or geth's development mode.
+func (s *story) chain(ctx context.Context) (err error) {
+	if s.cfg.Geth != "" {
+		s.say("starting geth as the dev chain")
+		if err := os.Mkdir(s.path("geth"), 0o700); err != nil {
+			return err
+		}
+		if s.geth, err = gethdev.Start(ctx, s.cfg.Geth, s.path("geth")); err != nil {
+			return err
+		}
+		s.url = s.geth.URL
+		return nil
+	}
+	s.say("starting a dev chain")
+	if s.faucet, err = devchain.NewFaucet(); err != nil {
+		return err
+	}
+	s.url, err = s.procs.start(ctx, "devchain", "coffer-demo", "devchain", "--alloc", s.faucet.Address().String())
+	return err
 }
 
 // cards has everybody make a key and a card.
@@ -210,7 +227,16 @@ func (s *story) fund(ctx context.Context, to string, ether int64) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	_, err = s.faucet.Pay(ctx, client, address, new(big.Int).Mul(big.NewInt(ether), big.NewInt(1e18)))
+	wei := new(big.Int).Mul(big.NewInt(ether), big.NewInt(1e18))
+	if s.geth == nil {
+		_, err = s.faucet.Pay(ctx, client, address, wei)
+		return err
+	}
+	hash, err := s.geth.Fund(ctx, address, wei)
+	if err != nil {
+		return err
+	}
+	_, err = devchain.Mined(ctx, client, hash)
 	return err
 }
 
