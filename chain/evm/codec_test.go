@@ -115,8 +115,8 @@ func TestGoldenEthereumTests(t *testing.T) {
 			if u.MaxFee().BitLen() != 256 {
 				t.Errorf("highest fee has %d bits", u.MaxFee().BitLen())
 			}
-			if got := hex.EncodeToString(crypto.Keccak256(raw)); got != row[2] {
-				t.Errorf("hash %s, want %s", got, row[2])
+			if hash := evm.Hash(raw); hex.EncodeToString(hash[:]) != row[2] {
+				t.Errorf("hash %x, want %s", hash, row[2])
 			}
 		})
 	}

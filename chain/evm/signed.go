@@ -17,7 +17,7 @@ func (u *Unsigned) Assemble(sig partial.Signature) (raw []byte, hash [32]byte, e
 	if len(raw) > MaxEncoded {
 		return nil, [32]byte{}, fmt.Errorf("assemble transaction: %w: %d bytes, at most %d allowed", ErrEncoding, len(raw), MaxEncoded)
 	}
-	return raw, keccak(raw), nil
+	return raw, Hash(raw), nil
 }
 
 func (u *Unsigned) assemble(sig partial.Signature) []byte {
@@ -69,3 +69,6 @@ func trim(b [32]byte) []byte {
 }
 
 func pad(out *[32]byte, b []byte) { copy(out[len(out)-len(b):], b) }
+
+// Hash is by which chains know a signed transaction.
+func Hash(raw []byte) [32]byte { return keccak(raw) }
