@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"coffer/approval"
+	"coffer/audit"
 	"coffer/canon"
 	"coffer/chain/evm"
 	"coffer/charter"
@@ -52,6 +53,8 @@ type Config struct {
 	// ChainURL is the coordinator's endpoint of chain "dev".
 	ChainURL string
 	Seed     uint64
+	// SessionWithin and CeremonyWithin are node.Config's.
+	SessionWithin, CeremonyWithin time.Duration
 }
 
 // Cluster is a running cluster. Everything ends with the test.
@@ -194,9 +197,10 @@ func (m *Member) StartSealed(sealed bool) {
 	ready := make(chan struct{})
 	cfg := node.Config{
 		Dir: m.Dir, Logger: c.log, Version: "test",
-		Link:  func(node.Peers) (transport.Link, error) { return c.Net.Link(m.ID) },
-		Host:  func() (engine.Host, error) { return c.host(m.ID) },
-		Ready: func(string) { close(ready) },
+		Link:          func(node.Peers) (transport.Link, error) { return c.Net.Link(m.ID) },
+		Host:          func() (engine.Host, error) { return c.host(m.ID) },
+		Ready:         func(string) { close(ready) },
+		SessionWithin: c.cfg.SessionWithin, CeremonyWithin: c.cfg.CeremonyWithin,
 	}
 	if !sealed {
 		cfg.Passphrase = []byte(Passphrase)
@@ -222,8 +226,9 @@ func (m *Member) StartSealed(sealed bool) {
 		c.t.Fatalf("signer %s does not serve", m.ID)
 	}
 	if !sealed {
+		api := m.API()
 		c.Eventually("signer unsealed with primes", func() bool {
-			st, err := m.API().Status(c.t.Context(), &pb.StatusRequest{})
+			st, err := api.Status(c.t.Context(), &pb.StatusRequest{})
 			return err == nil && !st.Sealed && st.PreParameters > 0
 		})
 	}
@@ -250,6 +255,36 @@ func (m *Member) Stop() {
 
 // API is the signer's service, called as the coordinator.
 func (m *Member) API() pb.SignerClient { return pb.NewSignerClient(m.Dial(m.c.DeskKey)) }
+
+// Operator is the signer's service for its operator.
+func (m *Member) Operator() pb.OperatorClient {
+	m.c.t.Helper()
+	conn, err := rpc.DialUnix(m.Dir.Socket())
+	m.c.must(err)
+	m.c.t.Cleanup(func() { _ = conn.Close() })
+	return pb.NewOperatorClient(conn)
+}
+
+// CreateWallet asks this signer alone to take part in a ceremony.
+func (m *Member) CreateWallet(ctx context.Context, i intent.Signed, statements []*pb.SignedMessage, attempt []byte) (*pb.SignedRecord, error) {
+	return m.createWallet(ctx, i, statements, attempt)
+}
+
+// Sign asks this signer alone to take part in a session.
+func (m *Member) Sign(ctx context.Context, req *pb.SignRequest) Answer { return m.sign(ctx, req) }
+
+// VerifyAudits checks every signer's audit log as an outsider would.
+func (c *Cluster) VerifyAudits() {
+	c.t.Helper()
+	for id, m := range c.Members {
+		report, err := audit.Verify(m.Dir.Audit())
+		if err != nil {
+			c.t.Errorf("audit log of %s: %v", id, err)
+		} else if signer, _ := c.Charter.Signer(id); report.Identity != signer.Peer {
+			c.t.Errorf("audit log of %s is of %s", id, report.Identity)
+		}
+	}
+}
 
 // Dial connects to the signer's coordinator endpoint with any key.
 func (m *Member) Dial(key *identity.Key) *grpc.ClientConn {
