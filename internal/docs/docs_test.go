@@ -88,6 +88,19 @@ func text(e ast.Expr) (string, bool) {
 	return s, err == nil
 }
 
+// last is a name without its qualifier.
+func last(e ast.Expr) string {
+	switch e := e.(type) {
+	case *ast.Ident:
+		return e.Name
+	case *ast.SelectorExpr:
+		return e.Sel.Name
+	}
+	return ""
+}
+
+func called(call *ast.CallExpr) string { return last(call.Fun) }
+
 // markdown lists all documents, relative to the root.
 func markdown(t *testing.T) []string {
 	t.Helper()
@@ -352,14 +365,7 @@ func passed(position int, functions ...string) func(*testing.T, string) []string
 				if !ok || len(call.Args) <= position {
 					return true
 				}
-				name := ""
-				switch f := call.Fun.(type) {
-				case *ast.Ident:
-					name = f.Name
-				case *ast.SelectorExpr:
-					name = f.Sel.Name
-				}
-				if s, ok := text(call.Args[position]); ok && slices.Contains(functions, name) && codeForm.MatchString(s) {
+				if s, ok := text(call.Args[position]); ok && slices.Contains(functions, called(call)) && codeForm.MatchString(s) {
 					out = append(out, s)
 				}
 				return true
@@ -379,13 +385,7 @@ func fields(typeName, field string) func(*testing.T, string) []string {
 				if !ok {
 					return true
 				}
-				name := ""
-				switch f := lit.Type.(type) {
-				case *ast.Ident:
-					name = f.Name
-				case *ast.SelectorExpr:
-					name = f.Sel.Name
-				}
+				name := last(lit.Type)
 				for _, e := range lit.Elts {
 					kv, ok := e.(*ast.KeyValueExpr)
 					if !ok || name != typeName {
@@ -599,7 +599,7 @@ func TestCommands(t *testing.T) {
 								note(n.Value)
 							}
 						case *ast.CallExpr:
-							if f, ok := n.Fun.(*ast.Ident); ok && strings.HasSuffix(f.Name, "Command") {
+							if name := called(n); strings.HasSuffix(name, "Command") || name == "Group" {
 								for _, e := range n.Args {
 									note(e)
 								}
