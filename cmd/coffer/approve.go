@@ -5,12 +5,14 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"coffer/approval"
 	"coffer/internal/cli"
+	"coffer/policy"
 	pb "coffer/proto/coffer/v1"
 )
 
@@ -43,6 +45,9 @@ func stateCommand(o *options, kind approval.Kind, use, short string) *cobra.Comm
 				if over(s.view.Stage) {
 					return fmt.Errorf("intent %s has ended: %s", s.id.Short(), s.view.Detail)
 				}
+				if len(s.granted.Rejected) > 0 {
+					return fmt.Errorf("intent %s is rejected by %s", s.id.Short(), strings.Join(s.granted.Rejected, ", "))
+				}
 				key, err := o.signer()
 				if err != nil {
 					return err
@@ -51,7 +56,7 @@ func stateCommand(o *options, kind approval.Kind, use, short string) *cobra.Comm
 					return cli.Refusedf("the charter lists no person %q", o.as)
 				}
 				// What is shown is decoded here, from the bytes whose digest is signed below.
-				c.describe(cmd.ErrOrStderr(), s)
+				describe(cmd.ErrOrStderr(), s)
 				if !yes {
 					if err := cli.Confirm(fmt.Sprintf("to %s this, type %s:", kind, s.id.String()[:6]), s.id.String()[:6]); err != nil {
 						return err
@@ -87,10 +92,10 @@ func stateCommand(o *options, kind approval.Kind, use, short string) *cobra.Comm
 					return errors.New("the coordinator answered with another intent: do not trust it")
 				}
 				if o.json {
-					return cli.JSON(cmd, c.report(after))
+					return cli.JSON(cmd, reportOf(after))
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", kind, s.id)
-				for _, m := range after.view.Missing {
+				for _, m := range after.texts(policy.Wait) {
 					fmt.Fprintln(cmd.ErrOrStderr(), "still missing: "+m)
 				}
 				return nil

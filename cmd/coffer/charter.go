@@ -17,12 +17,12 @@ import (
 )
 
 func charterCommand(o *options) *cobra.Command {
-	cmd := &cobra.Command{Use: "charter", Short: "The cluster's constitution: make, show, verify"}
-	cmd.AddCommand(charterInit(), charterShow(o), charterVerify())
+	cmd := cli.Group("charter", "The cluster's constitution: make, show, verify")
+	cmd.AddCommand(charterInit(o), charterShow(o), charterVerify(o))
 	return cmd
 }
 
-func charterInit() *cobra.Command {
+func charterInit(o *options) *cobra.Command {
 	var out string
 	cmd := &cobra.Command{
 		Use:   "init DRAFT CARDS",
@@ -50,7 +50,13 @@ every operator, who runs coffer-signer join with it.`,
 			if err := charter.WriteFile(out, file); err != nil {
 				return err
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), file.Charter.Digest())
+			if o.json {
+				if err := cli.JSON(cmd, map[string]any{"digest": file.Charter.Digest(), "file": out}); err != nil {
+					return err
+				}
+			} else {
+				fmt.Fprintln(cmd.OutOrStdout(), file.Charter.Digest())
+			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "charter written to %s; tell every operator and person the digest above by another channel\n", out)
 			return nil
 		},
@@ -123,7 +129,7 @@ func charterShow(o *options) *cobra.Command {
 	}
 }
 
-func charterVerify() *cobra.Command {
+func charterVerify(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "verify FILE",
 		Short: "Verify a charter file: valid, every operator's signature, every key's proof of possession",
@@ -135,6 +141,9 @@ func charterVerify() *cobra.Command {
 			}
 			if err := file.Verify(); err != nil {
 				return &cli.ExitError{Code: cli.Refused, Err: err}
+			}
+			if o.json {
+				return cli.JSON(cmd, map[string]any{"digest": file.Charter.Digest()})
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), file.Charter.Digest())
 			return nil

@@ -13,12 +13,14 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 
+	"coffer/approval"
 	"coffer/canon"
 	"coffer/chain/evm"
 	"coffer/charter"
 	"coffer/credential"
 	"coffer/intent"
 	"coffer/internal/cli"
+	"coffer/policy"
 	pb "coffer/proto/coffer/v1"
 	"coffer/rpc"
 	"coffer/store"
@@ -178,17 +180,22 @@ func (c *client) wallet(ctx context.Context, name string) (*wallet.Record, evm.A
 	return r, account, err
 }
 
-// shown is an intent whose bytes this program verified and decoded itself.
+// shown is an intent with what this program verified, decoded and counted itself.
+// Of view only what nobody can sign is used: the stage and the sentences about it.
 type shown struct {
-	id     canon.Digest
-	intent *intent.Intent
-	who    intent.Initiator
-	lines  []intent.Line
-	view   *pb.IntentView
+	id       canon.Digest
+	intent   *intent.Intent
+	lines    []intent.Line
+	granted  approval.Granted
+	decision policy.Decision
+	verdicts []signerSays
+	view     *pb.IntentView
 }
 
-// open verifies an intent that the coordinator shows: the initiator's signature
-// under the pinned charter, and that the bytes are the ones with this ID.
+// open verifies what the coordinator shows of an intent: the initiator's signature
+// under the pinned charter, that the bytes are the ones with this ID, every signer's
+// verdict, and that the transaction is the one that was asked for. One thing that does
+// not verify condemns all of it: a coordinator that lies once is not asked twice.
 func (c *client) open(view *pb.IntentView) (*shown, error) {
 	if view.GetIntent() == nil {
 		return nil, errors.New("the coordinator answered without an intent")
@@ -201,7 +208,86 @@ func (c *client) open(view *pb.IntentView) (*shown, error) {
 	if id := i.Digest(); id.String() != view.Id {
 		return nil, fmt.Errorf("the coordinator shows intent %s under the ID %s: do not trust it", id.Short(), view.Id)
 	}
-	return &shown{id: i.Digest(), intent: i, who: who, lines: intent.Describe(i, c.charter), view: view}, nil
+	s := &shown{id: i.Digest(), intent: i, lines: intent.Describe(i, c.charter), view: view}
+	if err := c.count(s, who); err != nil {
+		return nil, err
+	}
+	if s.verdicts, err = c.verdicts(s); err != nil {
+		return nil, err
+	}
+	return s, c.checkResult(s)
+}
+
+// count tallies the approvals and asks the rules, as the signers do.
+func (c *client) count(s *shown, who intent.Initiator) error {
+	now := time.Now().Unix()
+	var statements []approval.Signed
+	for _, m := range s.view.Statements {
+		statements = append(statements, approval.Signed{Raw: m.GetRaw(), Signature: m.GetSignature()})
+	}
+	s.granted = approval.Tally(c.charter, s.intent, s.id, statements, now)
+	var err error
+	s.decision, err = c.decide(s.intent, who, s.granted.Votes, now)
+	return err
+}
+
+func (c *client) decide(i *intent.Intent, who intent.Initiator, votes []policy.Vote, now int64) (policy.Decision, error) {
+	rules, err := c.charter.Policy()
+	if err != nil {
+		return policy.Decision{}, err
+	}
+	facts, err := intent.Facts(i, c.charter, who, now)
+	if err != nil {
+		return policy.Decision{}, err
+	}
+	return rules.Decide(facts, votes), nil
+}
+
+// checkResult verifies what the coordinator says came of an intent.
+func (c *client) checkResult(s *shown) error {
+	v := s.view
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("intent %s: the coordinator shows %s: do not trust it", s.id.Short(), fmt.Sprintf(format, args...))
+	}
+	if s.intent.Kind == intent.CreateWallet {
+		if len(v.RawTx) > 0 || v.TxHash != "" {
+			return bad("a transaction of a request that has none")
+		}
+		if v.Wallet == nil {
+			if v.Stage == pb.Stage_STAGE_DONE {
+				return bad("it as done, without the wallet's record")
+			}
+			return nil
+		}
+		r, err := c.openWallet(v.Wallet)
+		if err != nil {
+			return err
+		}
+		if r.Name != s.intent.Wallet {
+			return bad("the record of wallet %q, asked for was %q", r.Name, s.intent.Wallet)
+		}
+		return nil
+	}
+	if len(v.RawTx) == 0 {
+		if v.TxHash != "" || v.Block != 0 || v.Stage == pb.Stage_STAGE_DONE || v.Stage == pb.Stage_STAGE_BROADCAST {
+			return bad("it as signed, without the transaction")
+		}
+		return nil
+	}
+	from, u, err := evm.Recover(v.RawTx)
+	if err != nil {
+		return bad("a transaction that cannot be read (%v)", err)
+	}
+	if from.String() != s.intent.Account {
+		return bad("a transaction signed by %s, not by %s", from, s.intent.Account)
+	}
+	for _, m := range evm.Compare(s.intent, c.charter, from, u) {
+		return bad("a transaction that is not what was asked for: %s", m)
+	}
+	if hash := evm.Hash(v.RawTx); fmt.Sprintf("0x%x", hash) != v.TxHash {
+		return bad("transaction 0x%x under the hash %s", hash, v.TxHash)
+	}
+	return nil
 }
 
 func (c *client) get(ctx context.Context, id string) (*shown, error) {
@@ -246,11 +332,13 @@ func joinCommand(o *options) *cobra.Command {
 			} else if digest != got.String() {
 				return cli.Refusedf("the file's charter has digest %s, you gave %s: it is not the charter that you were told of", got, digest)
 			}
-			if err := os.MkdirAll(o.home, 0o700); err != nil {
+			if old, err := os.ReadFile(o.pinFile()); err == nil && strings.TrimSpace(string(old)) != got.String() {
+				return cli.Refusedf("%s pins another charter, %s, and is never changed by join: use another --home", o.home, strings.TrimSpace(string(old)))
+			} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
-			if old, err := os.ReadFile(o.pinFile()); err == nil && strings.TrimSpace(string(old)) != got.String() {
-				return cli.Refusedf("%s pins another charter, %s, and is never changed by join", o.home, strings.TrimSpace(string(old)))
+			if err := os.MkdirAll(o.home, 0o700); err != nil {
+				return err
 			}
 			if err := charter.WriteFile(o.charterFile(), file); err != nil {
 				return err
@@ -259,6 +347,9 @@ func joinCommand(o *options) *cobra.Command {
 				return err
 			}
 			fmt.Fprintln(cmd.ErrOrStderr(), "charter pinned")
+			if o.json {
+				return cli.JSON(cmd, map[string]any{"digest": got, "home": o.home})
+			}
 			return nil
 		},
 	}
@@ -288,6 +379,9 @@ func enrolCommand(o *options) *cobra.Command {
 			card, err := make(key, o.as, org)
 			if err != nil {
 				return err
+			}
+			if o.json {
+				return cli.JSON(cmd, map[string]string{"name": o.as, "card": card})
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), card)
 			return nil

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"coffer/chain/evm"
 	"coffer/charter"
@@ -97,9 +99,7 @@ func (o *options) payment(ctx context.Context, c *client, from, chain, asset, fe
 	if err != nil {
 		return nil, err
 	}
-	ask, cancel := brief(ctx)
-	defer cancel()
-	advice, err := c.api.Advise(ask, &pb.AdviseRequest{Wallet: from, Chain: chain, Asset: asset})
+	advice, err := c.advise(ctx, from, chain, asset)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +116,22 @@ func (o *options) payment(ctx context.Context, c *client, from, chain, asset, fe
 	return &intent.Intent{Wallet: from, Chain: chain, Account: account.String(), Nonce: advice.Nonce, FeeCap: fee}, nil
 }
 
+func (c *client) advise(ctx context.Context, from, chain, asset string) (*pb.AdviseResponse, error) {
+	ctx, cancel := brief(ctx)
+	defer cancel()
+	return c.api.Advise(ctx, &pb.AdviseRequest{Wallet: from, Chain: chain, Asset: asset})
+}
+
 func findAsset(c *charter.Charter, symbol, chain string) (charter.Asset, error) {
+	if chain != "" {
+		if _, ok := c.Chain(chain); !ok {
+			var known []string
+			for _, ch := range c.Chains {
+				known = append(known, ch.Name)
+			}
+			return charter.Asset{}, cli.Usagef("--chain %q: the charter knows %s", chain, strings.Join(known, ", "))
+		}
+	}
 	var found []charter.Asset
 	for _, a := range c.Assets {
 		if a.Symbol == symbol && (chain == "" || a.Chain == chain) {
@@ -145,13 +160,23 @@ func (o *options) submit(cmd *cobra.Command, ctx context.Context, c *client, i *
 	if err != nil {
 		return err
 	}
-	signed, err := finish(c.charter, i, o.as, w, key)
+	signed, err := c.finish(i, o.as, w, key)
 	if err != nil {
 		return err
 	}
-	ask, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	reply, err := c.api.Submit(ask, &pb.SubmitRequest{Intent: &pb.SignedMessage{Raw: signed.Raw, Signature: signed.Signature}, Anyway: w.anyway})
+	reply, err := c.submit(ctx, signed, w.anyway)
+	// Another request took the nonce between the advice and now.
+	for again := 0; status.Code(err) == codes.Aborted && i.Kind == intent.Transfer && again < 5; again++ {
+		advice, adviceErr := c.advise(ctx, i.Wallet, i.Chain, i.Transfer.Asset)
+		if adviceErr != nil {
+			return adviceErr
+		}
+		i.Nonce = advice.Nonce
+		if signed, err = c.finish(i, o.as, w, key); err != nil {
+			return err
+		}
+		reply, err = c.submit(ctx, signed, w.anyway)
+	}
 	if err != nil {
 		return err
 	}
@@ -159,14 +184,17 @@ func (o *options) submit(cmd *cobra.Command, ctx context.Context, c *client, i *
 	if err != nil {
 		return err
 	}
-	if reply.Existed {
-		fmt.Fprintf(cmd.ErrOrStderr(), "reference %s was used before for the same request: this is the first one, nothing new was asked for\n", i.Reference)
-	} else if s.id != i.Digest() {
+	switch {
+	case !reply.Existed && s.id != i.Digest():
 		return errors.New("the coordinator answered with another intent than the one sent: do not trust it")
+	case reply.Existed && (s.intent.Initiator != i.Initiator || s.intent.Reference != i.Reference || !intent.SameRequest(i, s.intent)):
+		return fmt.Errorf("the coordinator answered that reference %s was used before, and shows another request: do not trust it", i.Reference)
+	case reply.Existed:
+		fmt.Fprintf(cmd.ErrOrStderr(), "reference %s was used before for the same request: this is the first one, nothing new was asked for\n", i.Reference)
 	}
 	if !w.wait {
 		if o.json {
-			return cli.JSON(cmd, c.report(s))
+			return o.print(cmd, s)
 		}
 		fmt.Fprintln(cmd.OutOrStdout(), s.id)
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s; follow it with coffer show %s\n", s.view.Detail, s.id.String()[:12])
@@ -175,10 +203,17 @@ func (o *options) submit(cmd *cobra.Command, ctx context.Context, c *client, i *
 	return o.wait(cmd, ctx, c, s.id.String(), w.timeout)
 }
 
-// finish fills in what every intent has, and signs it.
-func finish(c *charter.Charter, i *intent.Intent, as string, w *waiting, key credential.Signer) (intent.Signed, error) {
+func (c *client) submit(ctx context.Context, signed intent.Signed, anyway bool) (*pb.SubmitResponse, error) {
+	ask, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	return c.api.Submit(ask, &pb.SubmitRequest{Intent: signed.ToProto(), Anyway: anyway})
+}
+
+// finish fills in what every intent has, asks the rules, and signs it. What they deny
+// is not handed in.
+func (c *client) finish(i *intent.Intent, as string, w *waiting, key credential.Signer) (intent.Signed, error) {
 	now := time.Now()
-	i.Cluster, i.Charter = c.Cluster, c.Digest()
+	i.Cluster, i.Charter = c.charter.Cluster, c.charter.Digest()
 	i.Initiator, i.Reference = as, w.ref
 	// Valid from a little earlier: a signer whose clock is behind need not wait.
 	i.NotBefore, i.Expires = now.Add(-skew).Unix(), now.Add(w.expires).Unix()
@@ -196,8 +231,20 @@ func finish(c *charter.Charter, i *intent.Intent, as string, w *waiting, key cre
 		return intent.Signed{}, err
 	}
 	// Found here, the error names the key; found by the coordinator, it names only a signature.
-	if _, _, err := signed.Open(c); err != nil {
+	_, who, err := signed.Open(c.charter)
+	if err != nil {
 		return intent.Signed{}, err
+	}
+	decision, err := c.decide(i, who, nil, now.Unix())
+	if err != nil {
+		return intent.Signed{}, err
+	}
+	if decision.Outcome == policy.Deny && !w.anyway {
+		var texts []string
+		for _, r := range decision.Reasons {
+			texts = append(texts, r.Text)
+		}
+		return intent.Signed{}, cli.Refusedf("the rules deny it: %s (the signers would refuse; --anyway sends it to them nevertheless)", strings.Join(texts, "; "))
 	}
 	return signed, nil
 }
@@ -221,20 +268,26 @@ func (o *options) wait(cmd *cobra.Command, ctx context.Context, c *client, id st
 			break
 		}
 		if err != nil {
-			if ctx.Err() != nil && last != nil {
-				return &cli.ExitError{Code: cli.Waiting, Err: fmt.Errorf("still %s: %s", stageName(last.view.Stage), last.view.Detail)}
+			switch {
+			case ctx.Err() != nil && last == nil:
+				return &cli.ExitError{Code: cli.Waiting, Err: errors.New("no answer in time; the request goes on")}
+			case ctx.Err() != nil:
+				return &cli.ExitError{Code: cli.Waiting, Err: fmt.Errorf("still %s: %s; the request goes on", stageName(last.view.Stage), last.view.Detail)}
 			}
 			return err
 		}
 		if last, err = c.open(view); err != nil {
 			return err
 		}
+		if last.id.String() != id {
+			return fmt.Errorf("the coordinator showed intent %s when asked to watch %s: do not trust it", last.id.Short(), id[:12])
+		}
 		text := stageName(view.Stage) + ": " + view.Detail
 		if view.Progress != "" {
 			text = stageName(view.Stage) + ": " + view.Progress
 		}
-		if len(view.Missing) > 0 {
-			text += " (" + strings.Join(view.Missing, "; ") + ")"
+		if missing := last.texts(policy.Wait); len(missing) > 0 {
+			text += " (" + strings.Join(missing, "; ") + ")"
 		}
 		if text != said {
 			said = text
@@ -247,7 +300,7 @@ func (o *options) wait(cmd *cobra.Command, ctx context.Context, c *client, id st
 	if last == nil {
 		return errors.New("the coordinator ended the answer without an intent")
 	}
-	if err := o.print(cmd, c, last); err != nil {
+	if err := o.print(cmd, last); err != nil {
 		return err
 	}
 	return outcome(last.view)
@@ -310,7 +363,7 @@ func cancelCommand(o *options) *cobra.Command {
 }
 
 func walletCommand(o *options) *cobra.Command {
-	cmd := &cobra.Command{Use: "wallet", Short: "Wallets: create, list, show"}
+	cmd := cli.Group("wallet", "Wallets: create, list, show")
 	var w waiting
 	create := &cobra.Command{
 		Use:   "create NAME --ref REFERENCE",

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -12,8 +14,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"coffer/chain/evm"
-	"coffer/identity"
 	"coffer/internal/cli"
+	"coffer/party"
+	"coffer/policy"
 	pb "coffer/proto/coffer/v1"
 	"coffer/verdict"
 )
@@ -29,53 +32,97 @@ type signerSays struct {
 	Checks  []string `json:"checks,omitempty"`
 	Reasons []string `json:"reasons,omitempty"`
 	Missing []string `json:"missing,omitempty"`
+	Time    int64    `json:"time,omitempty"` // Unix seconds, by its own clock
 }
 
-func (c *client) verdicts(s *shown) []signerSays {
-	var out []signerSays
-	for _, rec := range s.view.Verdicts {
-		says := signerSays{Signer: rec.Signer, Outcome: "unknown"}
-		v, err := c.verdict(s, rec)
-		switch {
-		case rec.Error != "":
-			says.Reasons = []string{rec.Error}
-		case err != nil:
-			says.Reasons = []string{"the verdict that the coordinator shows does not verify: " + err.Error()}
-		default:
-			says.Outcome, says.Missing = v.Outcome, v.Missing
-			for _, r := range v.Reasons {
-				says.Checks = append(says.Checks, r.Check+"/"+r.Code)
-				says.Reasons = append(says.Reasons, r.Text)
-			}
-		}
-		out = append(out, says)
+// stale is how old a verdict is when its age is worth a word: a coordinator may show
+// an old one.
+const stale = time.Minute
+
+// words are what a signer says, for people.
+func (says signerSays) words(now time.Time) string {
+	text := map[string]string{verdict.Sign: "would sign", verdict.Wait: "waits", verdict.Refuse: "refuses"}[says.Outcome]
+	if text == "" {
+		text = "not heard"
+	}
+	if age := now.Sub(time.Unix(says.Time, 0)).Round(time.Second); says.Time > 0 && age > stale {
+		text += " (said " + age.String() + " ago)"
+	}
+	if len(says.Reasons) > 0 {
+		text += ": " + strings.Join(says.Reasons, "; ")
+	}
+	return text
+}
+
+// texts are the reasons of the rules, as this program counted.
+func (s *shown) texts(outcome policy.Outcome) []string {
+	if over(s.view.Stage) || s.view.Stage == pb.Stage_STAGE_BROADCAST || s.decision.Outcome != outcome {
+		return nil
+	}
+	var out []string
+	for _, r := range s.decision.Reasons {
+		out = append(out, r.Text)
 	}
 	return out
 }
 
-func (c *client) verdict(s *shown, rec *pb.SignerVerdict) (*verdict.Verdict, error) {
-	var peer identity.ID
-	for _, signer := range c.charter.Signers {
-		if string(signer.Name) == rec.Signer {
-			peer = signer.Peer
+func (s *shown) approvers() []string {
+	var out []string
+	for _, v := range s.granted.Votes {
+		if text := v.Person + " of " + v.Org; !slices.Contains(out, text) {
+			out = append(out, text)
 		}
 	}
-	if peer == "" {
+	return out
+}
+
+// verdicts verifies every signer's. The coordinator may say of a signer only that it
+// was not heard; words that it puts into a signer's mouth are an error.
+func (c *client) verdicts(s *shown) ([]signerSays, error) {
+	var out []signerSays
+	heard := map[string]bool{}
+	for _, rec := range s.view.Verdicts {
+		if heard[rec.Signer] {
+			return nil, fmt.Errorf("the coordinator shows two verdicts of signer %q: do not trust it", rec.Signer)
+		}
+		heard[rec.Signer] = true
+		says := signerSays{Signer: rec.Signer, Outcome: "unknown"}
+		if len(rec.Verdict) == 0 && rec.Error != "" {
+			says.Reasons = []string{rec.Error}
+			out = append(out, says)
+			continue
+		}
+		v, err := c.verdict(s, rec)
+		if err != nil {
+			return nil, fmt.Errorf("the coordinator shows a verdict of signer %q that does not verify, do not trust it: %w", rec.Signer, err)
+		}
+		says.Outcome, says.Missing, says.Time = v.Outcome, v.Missing, v.Time
+		for _, r := range v.Reasons {
+			says.Checks = append(says.Checks, r.Check+"/"+r.Code)
+			says.Reasons = append(says.Reasons, r.Text)
+		}
+		out = append(out, says)
+	}
+	return out, nil
+}
+
+func (c *client) verdict(s *shown, rec *pb.SignerVerdict) (*verdict.Verdict, error) {
+	signer, ok := c.charter.Signer(party.ID(rec.Signer))
+	if !ok {
 		return nil, fmt.Errorf("the charter lists no signer %q", rec.Signer)
 	}
-	v, err := verdict.Verify(rec.Verdict, rec.Signature, peer)
+	v, err := verdict.Verify(rec.Verdict, rec.Signature, signer.Peer)
 	if err != nil {
 		return nil, err
 	}
-	if v.Intent != s.id || v.Cluster != c.charter.Cluster || string(v.Signer) != rec.Signer {
-		return nil, fmt.Errorf("it is about something else")
+	if v.Intent != s.id || v.Cluster != c.charter.Cluster || v.Signer != signer.Name {
+		return nil, errors.New("it is about something else")
 	}
 	return v, nil
 }
 
 // describe shows an intent as this program decoded it.
-func (c *client) describe(w io.Writer, s *shown) {
-	fmt.Fprintf(w, "intent        %s\n", s.id)
+func describe(w io.Writer, s *shown) {
 	for _, line := range s.lines {
 		fmt.Fprintf(w, "%-13s %s\n", line.Label, line.Value)
 	}
@@ -84,18 +131,17 @@ func (c *client) describe(w io.Writer, s *shown) {
 		stage += ": " + s.view.Detail
 	}
 	fmt.Fprintf(w, "%-13s %s\n", "stage", stage)
-	for _, text := range s.view.Preview {
-		fmt.Fprintf(w, "%-13s %s\n", "preview", text)
+	for _, text := range s.texts(policy.Deny) {
+		fmt.Fprintf(w, "%-13s %s\n", "denied", text)
 	}
-	for _, text := range s.view.Missing {
+	for _, who := range s.approvers() {
+		fmt.Fprintf(w, "%-13s %s\n", "approved by", who)
+	}
+	for _, text := range s.texts(policy.Wait) {
 		fmt.Fprintf(w, "%-13s %s\n", "missing", text)
 	}
-	for _, says := range c.verdicts(s) {
-		text := map[string]string{"sign": "would sign", "wait": "waits", "refuse": "refuses", "unknown": "not heard"}[says.Outcome]
-		if more := append(append([]string(nil), says.Reasons...), says.Missing...); len(more) > 0 {
-			text += ": " + strings.Join(more, "; ")
-		}
-		fmt.Fprintf(w, "%-13s %s\n", "signer "+says.Signer, text)
+	for _, says := range s.verdicts {
+		fmt.Fprintf(w, "%-13s %s\n", "signer "+says.Signer, says.words(time.Now()))
 	}
 	if s.view.TxHash != "" {
 		fmt.Fprintf(w, "%-13s %s\n", "transaction", s.view.TxHash)
@@ -115,7 +161,8 @@ type report struct {
 	FailureCode string            `json:"failure_code,omitempty"`
 	Fields      map[string]string `json:"fields"`
 	Missing     []string          `json:"missing,omitempty"`
-	Preview     []string          `json:"preview,omitempty"`
+	Preview     []string          `json:"preview,omitempty"` // why the rules deny it
+	ApprovedBy  []string          `json:"approved_by,omitempty"`
 	Verdicts    []signerSays      `json:"verdicts,omitempty"`
 	TxHash      string            `json:"tx_hash,omitempty"`
 	RawTx       string            `json:"raw_tx,omitempty"`
@@ -125,11 +172,11 @@ type report struct {
 	Updated     string            `json:"updated"`
 }
 
-func (c *client) report(s *shown) report {
+func reportOf(s *shown) report {
 	r := report{
 		ID: s.id.String(), Kind: string(s.intent.Kind), Stage: stageName(s.view.Stage), Detail: s.view.Detail,
-		FailureCode: s.view.FailureCode, Fields: map[string]string{}, Missing: s.view.Missing, Preview: s.view.Preview,
-		Verdicts: c.verdicts(s), TxHash: s.view.TxHash, SignedBy: s.view.SignedBy, Block: s.view.Block,
+		FailureCode: s.view.FailureCode, Fields: map[string]string{}, Missing: s.texts(policy.Wait), Preview: s.texts(policy.Deny), ApprovedBy: s.approvers(),
+		Verdicts: s.verdicts, TxHash: s.view.TxHash, SignedBy: s.view.SignedBy, Block: s.view.Block,
 		Updated: time.UnixMilli(s.view.Updated).UTC().Format(time.RFC3339),
 	}
 	for _, line := range s.lines {
@@ -147,11 +194,11 @@ func (c *client) report(s *shown) report {
 	return r
 }
 
-func (o *options) print(cmd *cobra.Command, c *client, s *shown) error {
+func (o *options) print(cmd *cobra.Command, s *shown) error {
 	if o.json {
-		return cli.JSON(cmd, c.report(s))
+		return cli.JSON(cmd, reportOf(s))
 	}
-	c.describe(cmd.OutOrStdout(), s)
+	describe(cmd.OutOrStdout(), s)
 	return nil
 }
 
@@ -171,7 +218,7 @@ func showCommand(o *options) *cobra.Command {
 				if wait {
 					return o.wait(cmd, ctx, c, s.id.String(), timeout)
 				}
-				return o.print(cmd, c, s)
+				return o.print(cmd, s)
 			})
 		},
 	}
@@ -207,18 +254,18 @@ func listCommand(o *options, pending bool, use, short string) *cobra.Command {
 					if err != nil {
 						return err
 					}
-					reports = append(reports, c.report(s))
+					reports = append(reports, reportOf(s))
 				}
 				if o.json {
 					return cli.JSON(cmd, map[string]any{"intents": reports})
 				}
 				for _, r := range reports {
-					what := r.Fields["amount"]
-					if to := r.Fields["to"]; to != "" {
-						what += " to " + to
-					}
-					if what == "" {
-						what = r.Fields["wallet"]
+					what := r.Fields["create wallet"]
+					switch {
+					case r.Fields["pay"] != "":
+						what = r.Fields["pay"] + " to " + r.Fields["to"]
+					case r.Fields["cancel"] != "":
+						what = r.Fields["cancel"]
 					}
 					fmt.Fprintf(cmd.OutOrStdout(), "%s  %-10s %-13s %s; %s\n", r.ID[:12], r.Stage, r.Kind, what, r.Detail)
 				}

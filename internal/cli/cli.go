@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -47,6 +48,21 @@ func Refusedf(format string, args ...any) error {
 // Usagef is an error that exits with Usage.
 func Usagef(format string, args ...any) error {
 	return &ExitError{Code: Usage, Err: fmt.Errorf(format, args...)}
+}
+
+// Group is a command that only has commands under it. Without a word of its own cobra
+// would answer a mistyped one with help and success.
+func Group(use, short string) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Short: short,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return Usagef("unknown command %q (see %s --help)", args[0], cmd.CommandPath())
+			}
+			return Usagef("a command is missing (see %s --help)", cmd.CommandPath())
+		},
+	}
 }
 
 // Main runs a command tree and exits. Ctrl-C and SIGTERM end its context.
@@ -115,11 +131,15 @@ func Logger(w io.Writer) *slog.Logger {
 	level := slog.LevelInfo
 	if text := os.Getenv("COFFER_LOG"); text != "" {
 		if err := level.UnmarshalText([]byte(text)); err != nil {
+			fmt.Fprintf(w, "COFFER_LOG=%q is not debug, info, warn or error: info is used\n", text)
 			level = slog.LevelInfo
 		}
 	}
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
 }
+
+// maxPassphrase is what a signer takes.
+const maxPassphrase = 1024
 
 // Secret is where a passphrase comes from: a file, a descriptor, or the terminal.
 // It is never an argument or an environment variable, which other users can read.
@@ -141,18 +161,18 @@ func (s *Secret) Read(prompt string, fresh bool) ([]byte, error) {
 	case s.File != "" && s.Descriptor >= 0:
 		return nil, Usagef("give --passphrase-file or --passphrase-fd, not both")
 	case s.File != "":
-		info, err := os.Stat(s.File)
+		f, err := os.Open(s.File)
+		if err != nil {
+			return nil, fmt.Errorf("passphrase file: %w", err)
+		}
+		defer f.Close()
+		info, err := f.Stat()
 		if err != nil {
 			return nil, fmt.Errorf("passphrase file: %w", err)
 		}
 		if info.Mode().Perm()&0o077 != 0 {
 			return nil, fmt.Errorf("passphrase file %s has mode %04o: others could read it; chmod 600 it", s.File, info.Mode().Perm())
 		}
-		f, err := os.Open(s.File)
-		if err != nil {
-			return nil, fmt.Errorf("passphrase file: %w", err)
-		}
-		defer f.Close()
 		return firstLine(f)
 	case s.Descriptor >= 0:
 		f := os.NewFile(uintptr(s.Descriptor), "passphrase-fd")
@@ -166,13 +186,16 @@ func (s *Secret) Read(prompt string, fresh bool) ([]byte, error) {
 }
 
 func firstLine(r io.Reader) ([]byte, error) {
-	line, err := bufio.NewReader(io.LimitReader(r, 1024)).ReadBytes('\n')
+	line, err := bufio.NewReader(io.LimitReader(r, maxPassphrase+2)).ReadBytes('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("read passphrase: %w", err)
 	}
-	line = []byte(strings.TrimRight(string(line), "\r\n"))
-	if len(line) == 0 {
-		return nil, errors.New("the passphrase is empty")
+	line = bytes.TrimRight(line, "\r\n")
+	switch {
+	case len(line) == 0:
+		return nil, errors.New("the passphrase is empty: its first line counts")
+	case len(line) > maxPassphrase:
+		return nil, fmt.Errorf("the passphrase is longer than %d bytes", maxPassphrase)
 	}
 	return line, nil
 }
