@@ -17,7 +17,7 @@ import (
 // cluster is a host per signer of the frozen wallet and a perfect network
 // between them that a test may meddle with.
 type cluster struct {
-	t     *testing.T
+	t     testing.TB
 	keys  map[party.ID]*keyshare.WrapKey
 	hosts map[party.ID]engine.Host
 	inbox chan news
@@ -40,11 +40,11 @@ var (
 	pair    = party.Set{"alice", "carol"}
 )
 
-func newCluster(t *testing.T) *cluster {
+func newCluster(t testing.TB) *cluster {
 	return clusterOf(t, func(party.ID) engine.Host { return engine.NewInProcess() })
 }
 
-func clusterOf(t *testing.T, host func(party.ID) engine.Host) *cluster {
+func clusterOf(t testing.TB, host func(party.ID) engine.Host) *cluster {
 	t.Helper()
 	c := &cluster{t: t, keys: map[party.ID]*keyshare.WrapKey{}, hosts: map[party.ID]engine.Host{}, inbox: make(chan news), stop: make(chan struct{})}
 	t.Cleanup(func() {

@@ -291,6 +291,9 @@ func (h *InProcess) Close() error {
 		s.drop()
 	}
 	h.tasks.Wait()
+	h.mu.Lock()
+	h.key.Wipe() // no session needs it any more
+	h.mu.Unlock()
 	h.events.Close()
 	return nil
 }

@@ -136,3 +136,28 @@ func LibraryPreParams(set int) (keygen.LocalPreParams, error) {
 	}
 	return pp.library(), nil
 }
+
+// LibrarySaves is the frozen wallet's save data of some signers, for plain tss-lib.
+func LibrarySaves(ids party.Set) ([]keygen.LocalPartySaveData, error) {
+	k, err := keyshare.NewWrapKey()
+	if err != nil {
+		return nil, err
+	}
+	wallet, err := testkeys.Shares(k)
+	if err != nil {
+		return nil, err
+	}
+	var out []keygen.LocalPartySaveData
+	for _, id := range ids {
+		r, err := openRecord(k, testkeys.Meta(id), wallet.Sealed[id])
+		if err != nil {
+			return nil, err
+		}
+		save, err := r.library()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, save)
+	}
+	return out, nil
+}

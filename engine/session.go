@@ -387,7 +387,7 @@ func (s *session) faultOf(err error) *Fault {
 	f := &Fault{Code: CodeProtocol, Text: err.Error()}
 	var lib *tss.Error
 	if errors.As(err, &lib) {
-		f.Text = fmt.Sprintf("round %d: %s", lib.Round(), strings.ReplaceAll(strings.TrimSpace(lib.Cause().Error()), "\n", " "))
+		f.Text = fmt.Sprintf("round %d: %s", lib.Round(), strings.Join(strings.Fields(lib.Cause().Error()), " "))
 		for _, c := range lib.Culprits() {
 			if c == nil {
 				continue
