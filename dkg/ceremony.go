@@ -278,6 +278,7 @@ func (c *Ceremony) Step(from party.ID, raw []byte) error {
 		return ErrEnded
 	case StateDone:
 		return nil
+	default:
 	}
 	err := c.route(from, raw)
 	c.pump()
@@ -319,15 +320,14 @@ func (c *Ceremony) move(to State) bool {
 
 // pump moves everything on until nothing more follows.
 func (c *Ceremony) pump() {
-	for moved := true; moved && c.state != StateFailed; {
-		moved = false
+	for c.state != StateFailed {
 		out, in, fault := c.x.Ready()
 		if fault != nil {
 			c.ready.Evidence = fault.Evidence
 			c.fail(fault.Code, fault.Text, fault.Culprits...)
 			return
 		}
-		moved = len(out)+len(in) > 0
+		moved := len(out)+len(in) > 0
 		c.ready.Send = append(c.ready.Send, out...)
 		for _, d := range in {
 			if c.state != StateFailed {
@@ -338,6 +338,9 @@ func (c *Ceremony) pump() {
 			if ch.session != nil && c.state != StateFailed {
 				moved = c.takeChallenge(i, ch) || moved
 			}
+		}
+		if !moved {
+			return
 		}
 	}
 }
@@ -851,6 +854,7 @@ func (c *Ceremony) Awaited() party.Set {
 				return missing
 			}
 		}
+	default:
 	}
 	for _, kind := range kinds {
 		if w := c.x.Awaited(kind); len(w) > 0 {

@@ -195,6 +195,7 @@ func (s *Session) Step(from party.ID, raw []byte) error {
 		return ErrEnded
 	case StageDone:
 		return nil
+	default:
 	}
 	err := s.x.Step(from, raw)
 	s.pump()
@@ -438,6 +439,7 @@ func (s *Session) Awaited() party.Set {
 			}
 			return strings.Compare(a, b)
 		})
+	default:
 	}
 	for _, kind := range kinds {
 		if w := s.x.Awaited(kind); len(w) > 0 {

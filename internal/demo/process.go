@@ -112,7 +112,7 @@ func (p *processes) dead() error {
 	for _, proc := range p.list {
 		select {
 		case <-proc.done:
-			return fmt.Errorf("%s has ended (%v): %s", proc.name, proc.err, tail(proc.log.Name()))
+			return fmt.Errorf("%s has ended (%w): %s", proc.name, proc.err, tail(proc.log.Name()))
 		default:
 		}
 	}
