@@ -34,23 +34,24 @@ func wantCode(t *testing.T, err error, code codes.Code, words ...string) {
 
 // A wallet is asked for, approved, generated, and known to all; its name is then taken.
 func TestWallet(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
-	first := w.mustSubmit(w.cluster.CreateWallet("WALLET-1"))
-	_, err := w.submit(w.cluster.CreateWallet("WALLET-2"))
+	first := w.mustSubmit(w.CreateWallet("WALLET-1"))
+	_, err := w.submit(w.CreateWallet("WALLET-2"))
 	wantCode(t, err, codes.Aborted, "wallet", "choose another name")
 	w.approve(first)
 	view := w.wantDone(first)
 	signed, err := wallet.FromProto(view.Wallet)
 	w.must(err)
-	record, err := signed.Open(w.cluster.Charter)
+	record, err := signed.Open(w.Charter)
 	w.must(err)
 	if record.Name != cluster.WalletName {
 		t.Errorf("the record is of %q", record.Name)
 	}
-	_, err = w.submit(w.cluster.CreateWallet("WALLET-3"))
+	_, err = w.submit(w.CreateWallet("WALLET-3"))
 	wantCode(t, err, codes.AlreadyExists, "choose another name")
-	w.restart()
-	reply, err := w.api.Wallets(t.Context(), &pb.WalletsRequest{})
+	w.RestartDesk()
+	reply, err := w.API.Wallets(t.Context(), &pb.WalletsRequest{})
 	w.must(err)
 	if len(reply.Wallets) != 1 || string(reply.Wallets[0].Raw) != string(view.Wallet.Raw) {
 		t.Errorf("after a restart the coordinator knows %d wallets", len(reply.Wallets))
@@ -60,18 +61,19 @@ func TestWallet(t *testing.T) {
 // A coordinator that is stopped during the ceremony finds out whether the wallet
 // exists, and has one made if not.
 func TestWalletAfterRestart(t *testing.T) {
+	t.Parallel()
 	for after := range 4 {
 		t.Run(fmt.Sprintf("after %d changes", after), func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			id := w.mustSubmit(w.cluster.CreateWallet("WALLET-1"))
+			id := w.mustSubmit(w.CreateWallet("WALLET-1"))
 			w.approve(id)
 			changes := 0
 			w.until(id, "changed so often", func(v *pb.IntentView) bool {
 				changes++
 				return ended(v) || v.Stage == pb.Stage_STAGE_SIGNING && changes > 2*after
 			})
-			w.restart()
+			w.RestartDesk()
 			w.wantDone(id)
 		})
 	}
@@ -79,19 +81,21 @@ func TestWalletAfterRestart(t *testing.T) {
 
 // The signers finished while the coordinator did not listen: it takes their word, signed.
 func TestWalletMadeUnheard(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
-	i := w.cluster.CreateWallet("WALLET-1")
+	i := w.CreateWallet("WALLET-1")
 	id := w.mustSubmit(i)
 	w.must(w.state("bob", approval.Approve, id))
-	w.stop()
-	_, err := w.cluster.Ceremony(t.Context(), i, w.cluster.Approvals(i))
+	w.StopDesk()
+	_, err := w.Ceremony(t.Context(), i, w.Approvals(i))
 	w.must(err)
-	w.start()
+	w.StartDesk()
 	w.must(w.state("carol", approval.Approve, id))
 	w.wantDone(id)
 }
 
 func TestPayments(t *testing.T) {
+	t.Parallel()
 	w := newFunded(t)
 
 	t.Run("is mined and read back", func(t *testing.T) {
@@ -104,7 +108,7 @@ func TestPayments(t *testing.T) {
 			v := w.wantDone(id)
 			from, u, err := evm.Recover(v.RawTx)
 			w.must(err)
-			if from != w.account || u.Value.Cmp(ether(15)) != 0 || len(v.SignedBy) != 2 || v.Block == 0 {
+			if from != w.Account || u.Value.Cmp(cluster.Tenths(15)) != 0 || len(v.SignedBy) != 2 || v.Block == 0 {
 				t.Errorf("from %s, value %s, by %v in block %d", from, u.Value, v.SignedBy, v.Block)
 			}
 		})
@@ -114,16 +118,16 @@ func TestPayments(t *testing.T) {
 		i := w.payment("TOO-MUCH", 30)
 		_, err := w.submit(i)
 		wantCode(t, err, codes.PermissionDenied, "2 ETH", "--anyway")
-		if list, err := w.api.List(t.Context(), &pb.ListRequest{PendingOnly: true}); err != nil || len(list.Intents) != 0 {
+		if list, err := w.API.List(t.Context(), &pb.ListRequest{PendingOnly: true}); err != nil || len(list.Intents) != 0 {
 			t.Errorf("a refused request left %d intents (%v)", len(list.GetIntents()), err)
 		}
-		_, err = w.api.Submit(t.Context(), &pb.SubmitRequest{Intent: i.ToProto(), Anyway: true})
+		_, err = w.API.Submit(t.Context(), &pb.SubmitRequest{Intent: i.ToProto(), Anyway: true})
 		w.must(err)
 		v := w.wantEnd(canon.Sum(i.Raw), pb.Stage_STAGE_REFUSED, "REFUSED")
 		if len(v.Verdicts) != 3 {
 			t.Fatalf("%d verdicts, want one of every signer", len(v.Verdicts))
 		}
-		for n, s := range w.cluster.Charter.Signers {
+		for n, s := range w.Charter.Signers {
 			says, err := verdict.Verify(v.Verdicts[n].Verdict, v.Verdicts[n].Signature, s.Peer)
 			if err != nil || says.Outcome != verdict.Refuse || len(says.Reasons) == 0 || says.Reasons[0].Check != "G-POLICY" {
 				t.Errorf("signer %s: %+v, %v", s.Name, says, err)
@@ -204,20 +208,20 @@ func TestPayments(t *testing.T) {
 	})
 
 	t.Run("expires", func(t *testing.T) {
-		advice, err := w.api.Advise(t.Context(), &pb.AdviseRequest{Wallet: w.wallet.Name, Chain: "dev", Asset: "ETH"})
+		advice, err := w.API.Advise(t.Context(), &pb.AdviseRequest{Wallet: w.Record.Name, Chain: "dev", Asset: "ETH"})
 		w.must(err)
-		i := w.cluster.Payment(w.wallet, "EXPIRES", advice.Nonce, 1)
+		i := w.Payment(w.Record, "EXPIRES", advice.Nonce, 1)
 		i.NotBefore, i.Expires = time.Now().Unix()-60, time.Now().Unix()+2
-		id := w.mustSubmit(w.cluster.Sign("alice", i))
+		id := w.mustSubmit(w.Sign("alice", i))
 		w.wantEnd(id, pb.Stage_STAGE_FAILED, "EXPIRED")
 	})
 
 	t.Run("two at once take consecutive nonces", func(t *testing.T) {
 		w.paid(3, func() {
 			one := w.payment("FIRST", 1)
-			same := w.cluster.Payment(w.wallet, "SECOND", nonceOf(t, one), 2)
+			same := w.Payment(w.Record, "SECOND", nonceOf(t, one), 2)
 			first := w.mustSubmit(one)
-			_, err := w.submit(w.cluster.Sign("alice", same))
+			_, err := w.submit(w.Sign("alice", same))
 			wantCode(t, err, codes.Aborted, "nonce", "sign again")
 			two := w.payment("SECOND", 2)
 			if nonceOf(t, two) != nonceOf(t, one)+1 {
@@ -262,7 +266,7 @@ func TestPayments(t *testing.T) {
 
 	t.Run("cancelled after it was signed", func(t *testing.T) {
 		w.paid(0, func() {
-			w.gate.fail("eth_sendRawTransaction", true)
+			w.Gate.Fail("eth_sendRawTransaction", true)
 			i := w.payment("CANCEL-2", 1)
 			id := w.mustSubmit(i)
 			w.approve(id)
@@ -271,9 +275,9 @@ func TestPayments(t *testing.T) {
 			w.approve(by)
 			cancel := w.until(by, "signed", func(v *pb.IntentView) bool { return v.Stage == pb.Stage_STAGE_BROADCAST })
 			// The endpoint comes back for the cancel first.
-			_, err := w.chain.Broadcast(t.Context(), cancel.RawTx)
+			_, err := w.Chain.Broadcast(t.Context(), cancel.RawTx)
 			w.must(err)
-			w.gate.fail("eth_sendRawTransaction", false)
+			w.Gate.Fail("eth_sendRawTransaction", false)
 			w.wantDone(by)
 			if v := w.end(id); v.Stage != pb.Stage_STAGE_FAILED || v.FailureCode != "CANCELLED" && v.FailureCode != "NONCE_USED" {
 				t.Errorf("the payment ended %s %s", v.Stage, v.FailureCode)
@@ -293,35 +297,35 @@ func TestPayments(t *testing.T) {
 
 	t.Run("one signer is down", func(t *testing.T) {
 		w.paid(1, func() {
-			w.cluster.Members["a"].Stop()
+			w.Members["a"].Stop()
 			id := w.mustSubmit(w.payment("WITHOUT-A", 1))
 			w.approve(id)
 			if v := w.wantDone(id); strings.Join(v.SignedBy, ",") != "b,c" {
 				t.Errorf("signed by %v", v.SignedBy)
 			}
-			w.cluster.Members["a"].Start()
+			w.Members["a"].Start()
 		})
 	})
 
 	t.Run("two signers are down", func(t *testing.T) {
 		w.paid(1, func() {
-			w.cluster.Members["a"].Stop()
-			w.cluster.Members["b"].Stop()
+			w.Members["a"].Stop()
+			w.Members["b"].Stop()
 			id := w.mustSubmit(w.payment("WAITS", 1))
 			w.approve(id)
 			w.until(id, "waiting", func(v *pb.IntentView) bool {
 				return strings.Contains(v.Progress, "1 signer of 3 would sign now, 2 needed")
 			})
-			w.cluster.Members["b"].Start()
+			w.Members["b"].Start()
 			w.wantDone(id)
-			w.cluster.Members["a"].Start()
+			w.Members["a"].Start()
 		})
 	})
 
 	t.Run("rejected while signers are down", func(t *testing.T) {
 		w.paid(0, func() {
-			w.cluster.Members["a"].Stop()
-			w.cluster.Members["b"].Stop()
+			w.Members["a"].Stop()
+			w.Members["b"].Stop()
 			id := w.mustSubmit(w.payment("REJECT-LATE", 1))
 			w.approve(id)
 			w.until(id, "with the signers", func(v *pb.IntentView) bool { return v.Stage == pb.Stage_STAGE_SIGNING })
@@ -332,8 +336,8 @@ func TestPayments(t *testing.T) {
 			w.until(id, "with the signers", func(v *pb.IntentView) bool { return v.Stage == pb.Stage_STAGE_SIGNING })
 			w.must(w.state("bob", approval.Withdraw, id))
 			w.until(id, "back with the people", func(v *pb.IntentView) bool { return v.Stage == pb.Stage_STAGE_APPROVAL && len(v.Missing) == 1 })
-			w.cluster.Members["a"].Start()
-			w.cluster.Members["b"].Start()
+			w.Members["a"].Start()
+			w.Members["b"].Start()
 			w.must(w.state("bob", approval.Reject, id))
 			w.wantEnd(id, pb.Stage_STAGE_FAILED, "REJECTED")
 		})
@@ -377,7 +381,7 @@ func (w *world) cancelOf(s intent.Signed, ref string) intent.Signed {
 	w.t.Helper()
 	old, err := intent.Parse(s.Raw)
 	w.must(err)
-	return w.cluster.Sign("alice", &intent.Intent{
+	return w.Sign("alice", &intent.Intent{
 		Kind: intent.Cancel, Wallet: old.Wallet, Chain: old.Chain, Account: old.Account, Nonce: old.Nonce, Reference: ref,
 		FeeCap: big.NewInt(2e15), Cancel: &intent.CancelBody{Subject: old.Digest()},
 	})
