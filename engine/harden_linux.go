@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// harden is for a process that will hold a share: no core file, no ptrace and no
+// Harden is for a process that will hold a share: no core file, no ptrace and no
 // /proc/self/mem for other processes of the same user, no new privileges.
-func harden() error {
+func Harden() error {
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return fmt.Errorf("forbid core dumps: %w", err)
 	}

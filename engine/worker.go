@@ -26,7 +26,7 @@ const hardenFailed = "worker cannot protect its memory:"
 func WorkerMain(in, out *os.File) int { return workerMain(NewInProcess(), in, out) }
 
 func workerMain(core *InProcess, in, out *os.File) int {
-	if err := harden(); err != nil {
+	if err := Harden(); err != nil {
 		fmt.Fprintln(os.Stderr, hardenFailed, err)
 		return 1
 	}

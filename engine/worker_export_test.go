@@ -22,7 +22,7 @@ func UnguardedWorkerMain(in, out *os.File) int { return workerMain(NewUnguarded(
 
 // CheckHardened does what WorkerMain does first and asks the kernel for the result.
 func CheckHardened() error {
-	if err := harden(); err != nil {
+	if err := Harden(); err != nil {
 		return err
 	}
 	dumpable, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)

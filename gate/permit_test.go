@@ -72,7 +72,7 @@ func TestChallenge(t *testing.T) {
 	if !a.Valid() || !a.IsChallenge() || a.Session() != sessionID || a.Intent() != ceremony || a.Charter() != w.Charter {
 		t.Fatalf("challenge %+v", a)
 	}
-	// The golden vector of docs/encoding/gate.md.
+	// The golden vector of docs/encoding.md.
 	want := canon.New("coffer/challenge/v1").Digest(w.Cluster).Digest(w.Charter).String("treasury").Uint64(1).
 		Bytes(w.PublicKey[:]).Digest(ceremony).Digest(sessionID).Sum()
 	if a.SigningDigest() != want || a.Transaction() != want {

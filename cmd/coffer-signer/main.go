@@ -11,9 +11,11 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"coffer/audit"
 	"coffer/canon"
 	"coffer/charter"
 	"coffer/engine"
+	"coffer/identity"
 	"coffer/internal/cli"
 	"coffer/keystore"
 	"coffer/node"
@@ -42,7 +44,7 @@ func command() *cobra.Command {
 		Version: cli.Version(),
 	}
 	root.PersistentFlags().StringVar(&dir, "dir", "", "the signer's data directory (required)")
-	root.AddCommand(initCommand(&dir), cardCommand(&dir), joinCommand(&dir), runCommand(&dir), statusCommand(&dir), unsealCommand(&dir), sealCommand(&dir), validateCommand(&dir))
+	root.AddCommand(initCommand(&dir), cardCommand(&dir), joinCommand(&dir), runCommand(&dir), statusCommand(&dir), unsealCommand(&dir), sealCommand(&dir), auditCommand(&dir), validateCommand(&dir))
 	return root
 }
 
@@ -197,6 +199,10 @@ func runCommand(dir *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			// Before the wrap key is in memory: no core file, no other process's look.
+			if err := engine.Harden(); err != nil {
+				return err
+			}
 			log := cli.Logger(cmd.ErrOrStderr())
 			var passphrase []byte
 			if secret.File != "" || secret.Descriptor >= 0 {
@@ -323,6 +329,49 @@ func sealCommand(dir *string) *cobra.Command {
 			})
 		},
 	}
+}
+
+func auditCommand(dir *string) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "audit [CHECKPOINT...]",
+		Short: "Verify this signer's audit log, every entry of it, beside a running signer too",
+		Long: `audit recomputes every hash of the log and checks its signed checkpoint. CHECKPOINT names
+files with checkpoints that were kept elsewhere, such as from an earlier status: the log must
+extend each of them, so that a rewritten log is found.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			d, err := need(*dir)
+			if err != nil {
+				return err
+			}
+			var known [][]byte
+			for _, path := range args {
+				raw, err := os.ReadFile(path)
+				if err != nil {
+					return err
+				}
+				known = append(known, raw)
+			}
+			key, err := identity.Load(d.Identity())
+			if err != nil {
+				return err
+			}
+			r, err := audit.Verify(d.Audit(), known...)
+			if err != nil {
+				return err
+			}
+			if r.Identity != key.ID() {
+				return fmt.Errorf("the log is of identity %s, this signer is %s", r.Identity, key.ID())
+			}
+			if asJSON {
+				return cli.JSON(cmd, map[string]any{"entries": r.Size, "signed": r.Signed, "root": r.Root.String(), "origin": r.Origin})
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%d entries, none changed; the checkpoint covers %d\n", r.Size, r.Signed)
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
 }
 
 // link makes the mesh of a node's peers.
