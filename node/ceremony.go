@@ -41,6 +41,13 @@ func (n *Node) beginCeremony(r *run, attempt canon.Digest) error {
 	if n.wallet(r.permit.Wallet()) != nil {
 		return fmt.Errorf("wallet %q exists: %w", r.permit.Wallet(), keystore.ErrExists)
 	}
+	// A record that this signer has signed may be complete somewhere, and turn up: no
+	// second key may ever be made for its name.
+	if digest, ok, err := n.keys.Attested(r.permit.Wallet(), 1); err != nil {
+		return err
+	} else if ok {
+		return fmt.Errorf("%w (record %s of wallet %q)", errAttested, digest.Short(), r.permit.Wallet())
+	}
 	// Asked before anything is sent; the set itself is taken when the ceremony has its ID.
 	if count, err := n.keys.PreParamsCount(); err != nil {
 		return err
@@ -78,6 +85,8 @@ func (n *Node) beginCeremony(r *run, attempt canon.Digest) error {
 }
 
 var errCeremony = errors.New("a ceremony of this wallet is under way: wait for its end")
+
+var errAttested = errors.New("a ceremony of this name ended after this signer had signed its record, which may turn up complete: choose another name")
 
 var errNoPrimes = errors.New("this signer has no pre-parameters ready: it searches for them, ask again later")
 
@@ -132,9 +141,17 @@ func (n *Node) pumpCeremony(r *run) (again bool) {
 		if err := n.keys.PutShare(s.Meta, s.Sealed); err != nil {
 			return fail("KEYSTORE", err)
 		}
+		r.made = &s.Record
 		if err := r.ceremony.Stored(); err != nil {
 			return fail("CEREMONY", err)
 		}
+	}
+	// This signer's signature under the record is in Send: its word goes to disk first.
+	if r.ceremony.Attested() && !r.attested {
+		if err := n.keys.Attest(r.made); err != nil {
+			return fail("KEYSTORE", err)
+		}
+		r.attested = true
 	}
 	if ready.Done != nil {
 		if err := n.completeWallet(*ready.Done); err != nil {

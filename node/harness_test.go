@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/status"
 
@@ -17,6 +18,7 @@ import (
 	"coffer/partial"
 	"coffer/party"
 	pb "coffer/proto/coffer/v1"
+	"coffer/transport/memnet"
 	"coffer/verdict"
 	"coffer/wallet"
 )
@@ -167,4 +169,18 @@ func (h *hosts) kill(id party.ID) {
 	for _, host := range all {
 		host.Kill()
 	}
+}
+
+func mustParse(t testing.TB, o order) *intent.Intent {
+	t.Helper()
+	i, err := intent.Parse(o.intent.Raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+// slow delays whatever one signer sends to another.
+func (w *world) slow(from, to party.ID, by time.Duration) {
+	w.Net.SetFaultsOn(from, to, memnet.Faults{MinDelay: by, MaxDelay: by})
 }

@@ -358,7 +358,7 @@ func (n *Node) status() (*pb.StatusResponse, error) {
 // coordinators and the operator only and never holds a secret.
 func (n *Node) grpcError(err error) error {
 	switch {
-	case errors.Is(err, ErrSealed), errors.Is(err, errNoPrimes), errors.Is(err, errRepeated), errors.Is(err, errCeremony), errors.Is(err, keystore.ErrExists):
+	case errors.Is(err, ErrSealed), errors.Is(err, errNoPrimes), errors.Is(err, errRepeated), errors.Is(err, errCeremony), errors.Is(err, errAttested), errors.Is(err, keystore.ErrExists):
 		return status.Error(codes.FailedPrecondition, err.Error())
 	case errors.Is(err, errStopping):
 		return status.Error(codes.Unavailable, err.Error())

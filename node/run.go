@@ -42,6 +42,8 @@ type run struct {
 	// of a ceremony
 	ceremony *dkg.Ceremony
 	permit   *gate.Ceremony
+	made     *wallet.Record // what the ceremony made, once the share is stored
+	attested bool           // this signer's word for it is on disk
 }
 
 // runEvent is what the coordinator is told; at most one of the pointers is set.
