@@ -23,6 +23,7 @@ const tableName = "keystore"
 const (
 	sharePrefix    = "s" // wallet, epoch, ceremony -> share
 	recordPrefix   = "r" // wallet, epoch -> wallet record with its signatures
+	attestedPrefix = "a" // wallet, epoch -> digest of the one record that this signer signed
 	poolPrefix     = "p" // digest of a sealed set -> the set
 	usedPrefix     = "u" // digest of a sealed set -> ceremony that took it
 	ceremonyPrefix = "c" // ceremony -> digest of the set that it took
@@ -223,6 +224,11 @@ func (s *Store) Activate(signed wallet.Signed, r *wallet.Record) error {
 		if err := belong(m, r); err != nil {
 			return err
 		}
+		if digest, ok, err := s.attested(tx, r.Name, r.Epoch); err != nil {
+			return err
+		} else if !ok || digest != r.Digest() {
+			return fmt.Errorf("%w: it is not the record that this signer signed", ErrMismatch)
+		}
 		// Those of all epochs: the newest is the last.
 		err = s.table.ForEach(tx, epochKey(recordPrefix, r.Name, 0)[:2+len(r.Name)], func(key, value []byte) error {
 			epoch := binary.BigEndian.Uint64(key[len(key)-8:])
@@ -249,6 +255,49 @@ func (s *Store) Activate(signed wallet.Signed, r *wallet.Record) error {
 		return fmt.Errorf("activate wallet %q, epoch %d: %w", r.Name, r.Epoch, err)
 	}
 	return nil
+}
+
+// Attest remembers, for good, the one record of a wallet's epoch that this signer
+// signs. It is on disk before the signature leaves: with two records of one name, each
+// signed by all, a single signer that withheld its signature in the first ceremony
+// could make half of the others use one key and half the other. The same record again
+// is harmless; another one is ErrExists.
+func (s *Store) Attest(r *wallet.Record) error {
+	digest := r.Digest()
+	err := s.writer.Do(func(tx *bbolt.Tx) error {
+		old, ok, err := s.attested(tx, r.Name, r.Epoch)
+		if err != nil {
+			return err
+		}
+		if ok && old != digest {
+			return fmt.Errorf("word for record %s %w", old.Short(), ErrExists)
+		}
+		return s.table.Put(tx, epochKey(attestedPrefix, r.Name, r.Epoch), digest[:])
+	})
+	if err != nil {
+		return fmt.Errorf("attest wallet %q, epoch %d: %w", r.Name, r.Epoch, err)
+	}
+	return nil
+}
+
+// Attested is the record that this signer signed for a wallet's epoch, if any.
+func (s *Store) Attested(name string, epoch uint64) (digest canon.Digest, ok bool, err error) {
+	err = store.View(s.db, func(tx *bbolt.Tx) error {
+		digest, ok, err = s.attested(tx, name, epoch)
+		return err
+	})
+	return digest, ok, err
+}
+
+func (s *Store) attested(tx *bbolt.Tx, name string, epoch uint64) (digest canon.Digest, ok bool, err error) {
+	raw, ok, err := s.table.Get(tx, epochKey(attestedPrefix, name, epoch))
+	if err != nil || !ok {
+		return digest, false, err
+	}
+	if digest, err = canon.DigestFrom(raw); err != nil {
+		return digest, false, corrupt(err)
+	}
+	return digest, true, nil
 }
 
 // errSame leaves a transaction that would change nothing.
@@ -455,6 +504,11 @@ func (s *Store) check(tx *bbolt.Tx) error {
 				return corrupt(fmt.Errorf("active wallet %q, epoch %d: %w", r.Name, r.Epoch, err))
 			}
 			place = epochKey(recordPrefix, r.Name, r.Epoch)
+		case attestedPrefix:
+			if _, err := canon.DigestFrom(raw); err != nil {
+				return corrupt(err)
+			}
+			return nil // its key is covered by the record's checksum
 		case poolPrefix:
 			if err := keyshare.CheckSealed(raw); err != nil {
 				return corrupt(err)

@@ -114,6 +114,7 @@ func TestShareFromPendingToActive(t *testing.T) {
 		t.Errorf("pending: %v, %v", list, err)
 	}
 	for range 2 { // again is harmless
+		must(t, d.Attest(r))
 		must(t, d.Activate(signed, r))
 		d.reopen()
 	}
@@ -158,6 +159,7 @@ func TestSharesAreWrittenOnce(t *testing.T) {
 	next := meta("treasury", 1, 2)
 	must(t, d.PutShare(next, sealShare(t, k, next, "next")))
 	signed, r := record(m)
+	must(t, d.Attest(r))
 	must(t, d.Activate(signed, r))
 
 	after := meta("treasury", 1, 3)
@@ -165,7 +167,7 @@ func TestSharesAreWrittenOnce(t *testing.T) {
 		t.Errorf("share for an active epoch: %v", err)
 	}
 	otherSigned, otherRecord := record(next)
-	if err := d.Activate(otherSigned, otherRecord); !errors.Is(err, keystore.ErrExists) {
+	if err := d.Activate(otherSigned, otherRecord); !errors.Is(err, keystore.ErrMismatch) {
 		t.Errorf("second record of an epoch: %v", err)
 	}
 	if err := d.DropPending("treasury", 1, m.Ceremony); !errors.Is(err, keystore.ErrExists) {
@@ -179,6 +181,7 @@ func TestSharesAreWrittenOnce(t *testing.T) {
 	later := meta("treasury", 2, 4)
 	must(t, d.PutShare(later, sealShare(t, k, later, "later")))
 	laterSigned, laterRecord := record(later)
+	must(t, d.Attest(laterRecord))
 	must(t, d.Activate(laterSigned, laterRecord))
 	old := meta("treasury", 0, 5)
 	must(t, d.PutShare(old, sealShare(t, k, old, "old")))
@@ -191,7 +194,42 @@ func TestSharesAreWrittenOnce(t *testing.T) {
 	if len(list) != 1 || !reflect.DeepEqual(list[0], laterSigned) {
 		t.Errorf("wallets: %d, want the newest record", len(list))
 	}
+	must(t, d.Attest(r))
 	must(t, d.Activate(signed, r)) // an old record again changes nothing
+}
+
+// A signer that withheld its signature in one ceremony and gave it in the next cannot
+// have two records of one name made active: this signer's word is given once.
+func TestAttestIsForOneRecord(t *testing.T) {
+	d, k := newDisk(t), wrapKey(t)
+	first, second := meta("treasury", 1, 1), meta("treasury", 1, 2)
+	for _, m := range []keyshare.Meta{first, second} {
+		must(t, d.PutShare(m, sealShare(t, k, m, "x")))
+	}
+	signed, r := record(first)
+	otherSigned, other := record(second)
+	if err := d.Activate(signed, r); !errors.Is(err, keystore.ErrMismatch) {
+		t.Errorf("a record that this signer never signed: %v", err)
+	}
+	if _, ok, err := d.Attested("treasury", 1); err != nil || ok {
+		t.Errorf("attested before: %v, %v", ok, err)
+	}
+	must(t, d.Attest(r))
+	must(t, d.Attest(r)) // again is harmless
+	d.reopen()
+	if err := d.Attest(other); !errors.Is(err, keystore.ErrExists) {
+		t.Errorf("word for a second record: %v", err)
+	}
+	if err := d.Activate(otherSigned, other); !errors.Is(err, keystore.ErrMismatch) {
+		t.Errorf("the second record: %v", err)
+	}
+	if digest, ok, err := d.Attested("treasury", 1); err != nil || !ok || digest != r.Digest() {
+		t.Errorf("attested: %v, %v, %v", digest, ok, err)
+	}
+	must(t, d.Activate(signed, r))
+	if _, ok, err := d.Attested("treasury", 2); err != nil || ok {
+		t.Errorf("another epoch: %v, %v", ok, err)
+	}
 }
 
 func TestActivateRefuses(t *testing.T) {
@@ -237,10 +275,12 @@ func TestActivateRefuses(t *testing.T) {
 	}
 	// An epoch before the newest comes too late.
 	signed, r = record(m)
+	must(t, d.Attest(r))
 	must(t, d.Activate(signed, r))
 	early := meta("treasury", 2, 2)
 	must(t, d.PutShare(early, sealShare(t, k, early, "early")))
 	earlySigned, earlyRecord := record(early)
+	must(t, d.Attest(earlyRecord))
 	if err := d.Activate(earlySigned, earlyRecord); !errors.Is(err, keystore.ErrExists) {
 		t.Errorf("earlier epoch: %v", err)
 	}
@@ -267,6 +307,7 @@ func TestManyWallets(t *testing.T) {
 			m := meta(name, epoch, i*10+int(epoch))
 			must(t, d.PutShare(m, sealShare(t, k, m, "x")))
 			signed, r := record(m)
+			must(t, d.Attest(r))
 			must(t, d.Activate(signed, r))
 		}
 	}
@@ -378,6 +419,7 @@ func TestFlippedBits(t *testing.T) {
 	sealed := sealShare(t, k, m, "the secret")
 	must(t, d.PutShare(m, sealed))
 	signed, r := record(m)
+	must(t, d.Attest(r))
 	must(t, d.Activate(signed, r))
 	set, err := keyshare.Seal(k, keyshare.PreParamsAD(), make([]byte, 300))
 	must(t, err)
