@@ -368,8 +368,16 @@ func (c *Coordinator) save(it *item) error {
 	if err := c.items.save(*it); err != nil {
 		return err
 	}
-	c.changed(it.ID)
+	c.saved(it.ID)
 	return nil
+}
+
+// saved forgets what was said of an intent before its last step, and tells the watchers.
+func (c *Coordinator) saved(id canon.Digest) {
+	c.mu.Lock()
+	delete(c.progress, id)
+	c.mu.Unlock()
+	c.changed(id)
 }
 
 // record writes an audit event before the act that it describes.

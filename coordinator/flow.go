@@ -213,11 +213,13 @@ func (c *Coordinator) passOn(it *item, i *intent.Intent) error {
 			it.Raw, it.Hash = nil, ""
 			return c.end(it, pb.Stage_STAGE_FAILED, "REJECTED", fmt.Sprintf("rejected by %s while it was signed; it is not broadcast, but nonce %d is spoken for: ask for a cancel of it", strings.Join(by, ", "), i.Nonce))
 		}
+		it.Updated = time.Now().UnixMilli()
 		err = c.items.saveUnlessNews(*it, len(stored.Statements))
-		if !errors.Is(err, errNews) {
-			c.changed(it.ID)
-			return err
+		if errors.Is(err, errNews) {
+			continue
 		}
+		c.saved(it.ID)
+		return err
 	}
 }
 

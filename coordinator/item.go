@@ -248,7 +248,7 @@ func (s *items) byReference(initiator, reference string) (it *item, err error) {
 // find takes a whole ID in hex or a prefix of it that only one intent has.
 func (s *items) find(prefix string) (*item, error) {
 	prefix = strings.ToLower(prefix)
-	if len(prefix) < 6 || len(prefix) > 64 {
+	if len(prefix) < 6 || len(prefix) > 64 || strings.Trim(prefix, "0123456789abcdef") != "" {
 		return nil, fmt.Errorf("intent ID %q: give 6 to 64 hex digits", prefix)
 	}
 	if id, err := canon.ParseDigest(prefix); err == nil {

@@ -95,8 +95,10 @@ func stateCommand(o *options, kind approval.Kind, use, short string) *cobra.Comm
 					return cli.JSON(cmd, reportOf(after))
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", kind, s.id)
-				for _, m := range after.texts(policy.Wait) {
-					fmt.Fprintln(cmd.ErrOrStderr(), "still missing: "+m)
+				if kind == approval.Approve {
+					for _, m := range after.texts(policy.Wait) {
+						fmt.Fprintln(cmd.ErrOrStderr(), "still missing: "+m)
+					}
 				}
 				return nil
 			})

@@ -65,7 +65,7 @@ func (o *options) charter() (*charter.Charter, *charter.File, error) {
 	}
 	c, file, err := charter.Open(o.charterFile(), pin)
 	if err != nil {
-		return nil, nil, fmt.Errorf("charter %s: %w", o.charterFile(), err)
+		return nil, nil, err
 	}
 	return c, file, nil
 }
@@ -200,6 +200,7 @@ func (c *client) open(view *pb.IntentView) (*shown, error) {
 	if view.GetIntent() == nil {
 		return nil, errors.New("the coordinator answered without an intent")
 	}
+	clean(view)
 	signed := intent.Signed{Raw: view.Intent.Raw, Signature: view.Intent.Signature}
 	i, who, err := signed.Open(c.charter)
 	if err != nil {
@@ -319,7 +320,7 @@ func joinCommand(o *options) *cobra.Command {
 				return err
 			}
 			if err := file.Verify(); err != nil {
-				return err
+				return &cli.ExitError{Code: cli.Refused, Err: err}
 			}
 			got := file.Charter.Digest()
 			for _, line := range file.Charter.Describe() {

@@ -156,6 +156,9 @@ func (o *options) submit(cmd *cobra.Command, ctx context.Context, c *client, i *
 	if w.ref == "" {
 		return cli.Usagef("--ref is missing: your reference for this request, such as an invoice number")
 	}
+	if w.expires <= 0 {
+		return cli.Usagef("--expires %s: a request must be good for some time, such as 24h", w.expires)
+	}
 	key, err := o.signer()
 	if err != nil {
 		return err
@@ -316,7 +319,7 @@ func outcome(v *pb.IntentView) error {
 	case pb.Stage_STAGE_REFUSED:
 		return cli.Refusedf("%s", v.Detail)
 	case pb.Stage_STAGE_FAILED:
-		if v.FailureCode == "REJECTED" {
+		if v.FailureCode == "REJECTED" || v.FailureCode == "CANCELLED" {
 			return cli.Refusedf("%s", v.Detail)
 		}
 		return errors.New(v.Detail)

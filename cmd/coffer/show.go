@@ -103,6 +103,15 @@ func (c *client) verdicts(s *shown) ([]signerSays, error) {
 		}
 		out = append(out, says)
 	}
+	if over(s.view.Stage) {
+		return out, nil
+	}
+	// A refusal that the coordinator keeps to itself must not look like consent.
+	for _, signer := range c.charter.Signers {
+		if !heard[string(signer.Name)] {
+			out = append(out, signerSays{Signer: string(signer.Name), Outcome: "unknown", Reasons: []string{"the coordinator shows no verdict of it"}})
+		}
+	}
 	return out, nil
 }
 
@@ -115,10 +124,7 @@ func (c *client) verdict(s *shown, rec *pb.SignerVerdict) (*verdict.Verdict, err
 	if err != nil {
 		return nil, err
 	}
-	if v.Intent != s.id || v.Cluster != c.charter.Cluster || v.Signer != signer.Name {
-		return nil, errors.New("it is about something else")
-	}
-	return v, nil
+	return v, v.About(signer.Name, c.charter.Cluster, c.charter.Digest(), s.id)
 }
 
 // describe shows an intent as this program decoded it.

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"regexp"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -81,11 +82,20 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdout, stderr
 	root.SilenceErrors = true
 	root.SilenceUsage = true
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if negative.MatchString(err.Error()) {
+			err = fmt.Errorf("%w: no number here has a sign", err)
+		}
 		return Usagef("%w (see %s --help)", err, cmd.CommandPath())
 	})
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return Done
+	}
+	switch {
+	case byCobra(err) && cmd.Runnable():
+		err = Usagef("%w (usage: %s)", err, cmd.UseLine())
+	case byCobra(err):
+		err = Usagef("%w (see %s --help)", err, cmd.CommandPath())
 	}
 	fmt.Fprintf(stderr, "%s: %s\n", root.Name(), Text(err))
 	return Code(err)
@@ -100,10 +110,27 @@ func Code(err error) int {
 	if status.Code(err) == codes.PermissionDenied {
 		return Refused
 	}
-	if s := err.Error(); strings.HasPrefix(s, "unknown command") || strings.HasPrefix(s, "accepts ") || strings.HasPrefix(s, "requires ") || strings.HasPrefix(s, "required flag") {
-		return Usage // cobra has no types for these
+	if byCobra(err) {
+		return Usage
 	}
 	return Failed
+}
+
+var negative = regexp.MustCompile(`^unknown shorthand flag: '[0-9.]'`)
+
+// byCobra says whether an error is one of cobra's own about the command line, which
+// have no type.
+func byCobra(err error) bool {
+	var exit *ExitError
+	if errors.As(err, &exit) {
+		return false
+	}
+	for _, begin := range []string{"unknown command ", "accepts ", "requires ", "required flag"} {
+		if strings.HasPrefix(err.Error(), begin) {
+			return true
+		}
+	}
+	return false
 }
 
 // Text is what people are shown of an error: of a gRPC error only its message.
@@ -113,9 +140,9 @@ func Text(err error) string {
 		if s.Code() == codes.Unavailable && strings.Contains(text, "connection error") {
 			text += " (does the daemon run, and is the address right?)"
 		}
-		return text
+		return Clean(text)
 	}
-	return err.Error()
+	return Clean(err.Error())
 }
 
 // JSON writes v as one indented object to the command's stdout.

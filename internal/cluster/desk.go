@@ -89,13 +89,21 @@ func (w *Treasury) Fund() *Treasury {
 	var err error
 	w.Account, err = evm.AddressOf(w.Record.PublicKey)
 	w.must(err)
-	_, err = w.faucet.Pay(w.t.Context(), w.Chain, w.Account, Tenths(1000))
-	w.must(err)
+	w.Give(w.Account.String())
 	w.Eventually("the coordinator knows the wallet", func() bool {
 		reply, err := w.API.Wallets(w.t.Context(), &pb.WalletsRequest{})
 		return err == nil && len(reply.Wallets) == 1
 	})
 	return w
+}
+
+// Give pays 100 ETH to an account.
+func (w *Treasury) Give(account string) {
+	w.t.Helper()
+	to, err := evm.ParseAddress(account)
+	w.must(err)
+	_, err = w.faucet.Pay(w.t.Context(), w.Chain, to, Tenths(1000))
+	w.must(err)
 }
 
 // StartDesk runs the coordinator until StopDesk or the end of the test.

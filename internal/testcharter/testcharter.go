@@ -52,6 +52,20 @@ func SSH(t testing.TB, name string) credential.Signer {
 	return wrap(t, ed25519.NewKeyFromSeed(seed("ssh "+name)))
 }
 
+// KeyFile is SSH's private key as a file, for programs that open one.
+func KeyFile(t testing.TB, name string) string {
+	t.Helper()
+	block, err := ssh.MarshalPrivateKey(ed25519.NewKeyFromSeed(seed("ssh "+name)), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // P256 is the same with ECDSA.
 func P256(t testing.TB, name string) credential.Signer {
 	t.Helper()

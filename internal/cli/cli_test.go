@@ -1,0 +1,165 @@
+package cli_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"coffer/internal/cli"
+)
+
+func tree(err error) *cobra.Command {
+	root := &cobra.Command{Use: "prog", Version: cli.Version()}
+	leaf := &cobra.Command{Use: "leaf ONE", Args: cobra.ExactArgs(1), RunE: func(*cobra.Command, []string) error { return err }}
+	leaf.Flags().Int("number", 0, "")
+	group := cli.Group("group", "things")
+	group.AddCommand(&cobra.Command{Use: "thing", RunE: func(cmd *cobra.Command, _ []string) error {
+		return cli.JSON(cmd, map[string]string{"text": "a<b>&c"})
+	}})
+	root.AddCommand(leaf, group)
+	return root
+}
+
+func run(err error, args ...string) (code int, stdout, stderr string) {
+	var out, talk bytes.Buffer
+	code = cli.Run(context.Background(), tree(err), args, &out, &talk)
+	return code, out.String(), talk.String()
+}
+
+func TestExitCodes(t *testing.T) {
+	for name, c := range map[string]struct {
+		err  error
+		args string
+		code int
+		says string
+	}{
+		"done":                 {nil, "leaf x", cli.Done, ""},
+		"failed":               {errors.New("the disk is full"), "leaf x", cli.Failed, "prog: the disk is full\n"},
+		"usage":                {cli.Usagef("--from is missing"), "leaf x", cli.Usage, "--from is missing"},
+		"refused":              {cli.Refusedf("no"), "leaf x", cli.Refused, "prog: no\n"},
+		"waiting":              {&cli.ExitError{Code: cli.Waiting, Err: errors.New("still waits")}, "leaf x", cli.Waiting, "still waits"},
+		"wrapped":              {fmt.Errorf("outside: %w", cli.Refusedf("no")), "leaf x", cli.Refused, "outside: no"},
+		"permission denied":    {status.Error(codes.PermissionDenied, "the rules deny it"), "leaf x", cli.Refused, "prog: the rules deny it\n"},
+		"not found":            {status.Error(codes.NotFound, "no such intent"), "leaf x", cli.Failed, "prog: no such intent\n"},
+		"nobody there":         {status.Error(codes.Unavailable, "connection error: refused"), "leaf x", cli.Failed, "does the daemon run"},
+		"looks like cobra's":   {cli.Refusedf("requires a friend"), "leaf x", cli.Refused, "prog: requires a friend\n"},
+		"no argument":          {nil, "leaf", cli.Usage, "usage: prog leaf ONE"},
+		"unknown command":      {nil, "nonsense", cli.Usage, "nonsense"},
+		"unknown flag":         {nil, "leaf x --nonsense", cli.Usage, "see prog leaf --help"},
+		"flag of another type": {nil, "leaf x --number many", cli.Usage, "number"},
+		"negative number":      {nil, "leaf -1", cli.Usage, "sign"},
+		"group alone":          {nil, "group", cli.Usage, "a command is missing"},
+		"group, mistyped":      {nil, "group nonsense", cli.Usage, `unknown command "nonsense"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, stdout, stderr := run(c.err, strings.Fields(c.args)...)
+			if code != c.code || !strings.Contains(stderr, c.says) || stdout != "" {
+				t.Errorf("exit %d, want %d; stdout %q, stderr %q, want %q in it", code, c.code, stdout, stderr, c.says)
+			}
+		})
+	}
+}
+
+func TestJSONAndVersion(t *testing.T) {
+	if code, stdout, _ := run(nil, "group", "thing"); code != cli.Done || stdout != "{\n  \"text\": \"a<b>&c\"\n}\n" {
+		t.Errorf("exit %d, %q", code, stdout)
+	}
+	if code, stdout, _ := run(nil, "--version"); code != cli.Done || !strings.Contains(stdout, cli.Version()) || cli.Version() == "" {
+		t.Errorf("exit %d, %q", code, stdout)
+	}
+}
+
+func TestSecret(t *testing.T) {
+	dir := t.TempDir()
+	file := func(text string, mode os.FileMode) string {
+		path := filepath.Join(dir, fmt.Sprintf("%x-%o", text[:min(len(text), 8)], mode))
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for name, c := range map[string]struct {
+		path string
+		want string
+		says string
+	}{
+		"a line":       {file("correct horse\n", 0o600), "correct horse", ""},
+		"no line end":  {file("no line end", 0o400), "no line end", ""},
+		"two lines":    {file("first\nsecond\n", 0o600), "first", ""},
+		"of Windows":   {file("windows\r\n", 0o600), "windows", ""},
+		"spaces":       {file("  kept  \n", 0o600), "  kept  ", ""},
+		"empty":        {file("\n", 0o600), "", "empty"},
+		"group reads":  {file("group reads", 0o640), "", "chmod 600"},
+		"others read":  {file("others", 0o604), "", "chmod 600"},
+		"longest":      {file(strings.Repeat("x", 1024)+"\n", 0o600), strings.Repeat("x", 1024), ""},
+		"too long":     {file(strings.Repeat("y", 1025)+"\n", 0o600), "", "longer than 1024"},
+		"far too long": {file(strings.Repeat("z", 1<<20), 0o600), "", "longer than 1024"},
+		"absent":       {filepath.Join(dir, "absent"), "", "passphrase file"},
+		"a folder":     {t.TempDir(), "", "passphrase"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := cli.Secret{File: c.path, Descriptor: -1}
+			got, err := s.Read("passphrase", true)
+			if c.says == "" && (err != nil || string(got) != c.want) {
+				t.Errorf("%q, %v", got, err)
+			}
+			if c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {
+				t.Errorf("error %v, want %q in it", err, c.says)
+			}
+		})
+	}
+
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.WriteString("by descriptor\n"); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	// Read closes the descriptor that it was given; r keeps its own.
+	cmd := &cobra.Command{Use: "x"}
+	var s cli.Secret
+	s.Flags(cmd)
+	if err := cmd.ParseFlags([]string{"--passphrase-fd", fmt.Sprint(dup(t, r))}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Read("passphrase", false); err != nil || string(got) != "by descriptor" {
+		t.Errorf("%q, %v", got, err)
+	}
+	r.Close()
+	if _, err := (&cli.Secret{Descriptor: 987}).Read("passphrase", false); err == nil {
+		t.Error("a descriptor that is not open gave a passphrase")
+	}
+	_, err = (&cli.Secret{File: "x", Descriptor: 3}).Read("passphrase", false)
+	if cli.Code(err) != cli.Usage {
+		t.Errorf("file and descriptor together: %v", err)
+	}
+}
+
+func TestLogger(t *testing.T) {
+	for level, want := range map[string]bool{"": false, "debug": true, "error": false, "loud": false} {
+		t.Setenv("COFFER_LOG", level)
+		var out bytes.Buffer
+		log := cli.Logger(&out)
+		if got := log.Enabled(t.Context(), slog.LevelDebug); got != want {
+			t.Errorf("COFFER_LOG=%q: debug is enabled: %v", level, got)
+		}
+		if said := strings.Contains(out.String(), "COFFER_LOG"); said != (level == "loud") {
+			t.Errorf("COFFER_LOG=%q: said %q", level, out.String())
+		}
+	}
+}
