@@ -20,32 +20,50 @@ import (
 func main() { cli.Main(command()) }
 
 func command() *cobra.Command {
-	var dir string
+	o := &options{}
 	root := &cobra.Command{
 		Use:     "coffer-coordinator",
 		Short:   "Run the flow of intents: collect, preview, ask the signers, combine, broadcast",
 		Version: cli.Version(),
 	}
-	root.PersistentFlags().StringVar(&dir, "dir", "", "the coordinator's data directory (required)")
-	root.AddCommand(initCommand(&dir), cardCommand(&dir), joinCommand(&dir), runCommand(&dir), statusCommand(&dir), validateCommand(&dir))
+	root.PersistentFlags().StringVar(&o.dir, "dir", "", "the coordinator's data directory (required)")
+	root.PersistentFlags().BoolVar(&o.json, "json", false, "print one JSON object to stdout")
+	root.AddCommand(initCommand(o), cardCommand(o), joinCommand(o), runCommand(o), statusCommand(o), validateCommand(o))
 	return root
 }
 
-func need(dir string) (coordinator.Dir, error) {
-	if dir == "" {
-		return "", cli.Usagef("--dir is missing: name the coordinator's data directory")
-	}
-	return coordinator.Dir(dir), nil
+// options are the flags that every command has.
+type options struct {
+	dir  string
+	json bool
 }
 
-func initCommand(dir *string) *cobra.Command {
+func (o *options) need() (coordinator.Dir, error) {
+	if o.dir == "" {
+		return "", cli.Usagef("--dir is missing: name the coordinator's data directory")
+	}
+	return coordinator.Dir(o.dir), nil
+}
+
+// done prints what a command did: v for programs, line, if there is one, for people.
+func (o *options) done(cmd *cobra.Command, v map[string]any, line string) error {
+	if o.json {
+		return cli.JSON(cmd, v)
+	}
+	if line != "" {
+		fmt.Fprintln(cmd.OutOrStdout(), line)
+	}
+	return nil
+}
+
+func initCommand(o *options) *cobra.Command {
 	var s coordinator.Settings
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Make a new coordinator and print its card",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d, err := need(*dir)
+			d, err := o.need()
 			if err != nil {
 				return err
 			}
@@ -56,8 +74,10 @@ func initCommand(dir *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), card)
-			fmt.Fprintf(cmd.ErrOrStderr(), "coordinator %s is made in %s; send the line above to whoever writes the charter\n", s.Name, *dir)
+			if err := o.done(cmd, map[string]any{"name": s.Name, "card": card}, card); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "coordinator %s is made in %s; send the card to whoever writes the charter\n", s.Name, o.dir)
 			return nil
 		},
 	}
@@ -70,13 +90,13 @@ func initCommand(dir *string) *cobra.Command {
 	return cmd
 }
 
-func cardCommand(dir *string) *cobra.Command {
+func cardCommand(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "card",
 		Short: "Print this coordinator's card again",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d, err := need(*dir)
+			d, err := o.need()
 			if err != nil {
 				return err
 			}
@@ -84,20 +104,19 @@ func cardCommand(dir *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), card)
-			return nil
+			return o.done(cmd, map[string]any{"card": card}, card)
 		},
 	}
 }
 
-func joinCommand(dir *string) *cobra.Command {
+func joinCommand(o *options) *cobra.Command {
 	var digest string
 	cmd := &cobra.Command{
 		Use:   "join FILE",
 		Short: "Install the charter that every operator has signed",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			d, err := need(*dir)
+			d, err := o.need()
 			if err != nil {
 				return err
 			}
@@ -120,20 +139,20 @@ func joinCommand(dir *string) *cobra.Command {
 				return err
 			}
 			fmt.Fprintln(cmd.ErrOrStderr(), "charter installed")
-			return nil
+			return o.done(cmd, map[string]any{"digest": digest}, "")
 		},
 	}
 	cmd.Flags().StringVar(&digest, "digest", "", "the digest that you heard by another channel; asked for if absent")
 	return cmd
 }
 
-func validateCommand(dir *string) *cobra.Command {
+func validateCommand(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "validate",
 		Short: "Check settings and charter without starting anything",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d, err := need(*dir)
+			d, err := o.need()
 			if err != nil {
 				return err
 			}
@@ -145,24 +164,27 @@ func validateCommand(dir *string) *cobra.Command {
 				return err
 			}
 			fmt.Fprintln(cmd.ErrOrStderr(), "settings, store and charter are valid")
-			return nil
+			return o.done(cmd, map[string]any{"valid": true}, "")
 		},
 	}
 }
 
-func runCommand(dir *string) *cobra.Command {
+func runCommand(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "run",
 		Short: "Run the coordinator",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d, err := need(*dir)
+			d, err := o.need()
 			if err != nil {
 				return err
 			}
 			c, err := coordinator.New(coordinator.Config{
 				Dir: d, Logger: cli.Logger(cmd.ErrOrStderr()),
-				Ready: func(address string) { fmt.Fprintf(cmd.OutOrStdout(), "ready %s\n", address) },
+				Ready: func(address string) {
+					// A reader that is gone is no reason to stop serving.
+					_ = o.done(cmd, map[string]any{"ready": address}, "ready "+address)
+				},
 			})
 			if err != nil {
 				return err
@@ -172,14 +194,13 @@ func runCommand(dir *string) *cobra.Command {
 	}
 }
 
-func statusCommand(dir *string) *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
+func statusCommand(o *options) *cobra.Command {
+	return &cobra.Command{
 		Use:   "status",
 		Short: "Show how the running coordinator sees the signers",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d, err := need(*dir)
+			d, err := o.need()
 			if err != nil {
 				return err
 			}
@@ -218,7 +239,7 @@ func statusCommand(dir *string) *cobra.Command {
 				}
 				rows = append(rows, r)
 			}
-			if asJSON {
+			if o.json {
 				return cli.JSON(cmd, map[string]any{"signers": rows})
 			}
 			for _, r := range rows {
@@ -234,6 +255,4 @@ func statusCommand(dir *string) *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	return cmd
 }

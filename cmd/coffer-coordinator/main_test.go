@@ -1,0 +1,93 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"coffer/charter"
+	"coffer/internal/cli"
+	"coffer/internal/cluster"
+)
+
+func run(ctx context.Context, args ...string) (code int, stdout, stderr string) {
+	var out, talk bytes.Buffer
+	code = cli.Run(ctx, command(), args, &out, &talk)
+	return code, out.String(), talk.String()
+}
+
+func want(t *testing.T, code int, says string, args ...string) (stdout string) {
+	t.Helper()
+	got, stdout, stderr := run(t.Context(), args...)
+	if got != code || !strings.Contains(stdout+stderr, says) {
+		t.Errorf("%s: exit %d, want %d with %q\nstdout: %s\nstderr: %s", strings.Join(args, " "), got, code, says, stdout, stderr)
+	}
+	return stdout
+}
+
+func TestCommands(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "desk")
+	want(t, cli.Usage, "--dir is missing", "init")
+	want(t, cli.Usage, "name", "init", "--dir", dir, "--org", "exchange")
+	want(t, cli.Usage, "listen", "init", "--dir", dir, "--name", "desk", "--org", "exchange", "--listen", "nowhere")
+	want(t, cli.Usage, "chains.dev", "init", "--dir", dir, "--name", "desk", "--org", "exchange", "--chain", "dev=ipc:/x")
+	want(t, cli.Failed, "coffer-coordinator init", "validate", "--dir", dir)
+	card := want(t, cli.Done, "coffer-card-v1:", "init", "--dir", dir, "--name", "desk", "--org", "exchange")
+	if again := want(t, cli.Done, "coffer-card-v1:", "card", "--dir", dir); again != card {
+		t.Errorf("the card is %q, was %q", again, card)
+	}
+	var v struct{ Card string }
+	if err := json.Unmarshal([]byte(want(t, cli.Done, "card", "card", "--dir", dir, "--json")), &v); err != nil || v.Card != strings.TrimSpace(card) {
+		t.Errorf("%v: %q", err, v.Card)
+	}
+	want(t, cli.Failed, "not empty", "init", "--dir", dir, "--name", "desk", "--org", "exchange")
+	want(t, cli.Failed, "join", "validate", "--dir", dir)
+	want(t, cli.Failed, "no such file", "join", filepath.Join(dir, "none"), "--dir", dir, "--digest", strings.Repeat("0", 64))
+	want(t, cli.Usage, "usage: coffer-coordinator join FILE", "join", "--dir", dir)
+}
+
+// The installed coordinator of a cluster runs, says where, and shows its signers.
+func TestRun(t *testing.T) {
+	w := cluster.NewTreasury(t)
+	dir := string(w.Desk)
+	want(t, cli.Failed, "is in use", "validate", "--dir", dir)
+	want(t, cli.Failed, "is in use", "run", "--dir", dir)
+	w.StopDesk()
+	want(t, cli.Done, "valid", "validate", "--dir", dir)
+	want(t, cli.Failed, "does the daemon run", "status", "--dir", dir)
+
+	path := filepath.Join(t.TempDir(), "charter.json")
+	if err := charter.WriteFile(path, w.File); err != nil {
+		t.Fatal(err)
+	}
+	want(t, cli.Usage, "--digest", "join", path, "--dir", dir, "--digest", "0000")
+	want(t, cli.Failed, "told of", "join", path, "--dir", dir, "--digest", strings.Repeat("0", 64))
+	want(t, cli.Done, "charter installed", "join", path, "--dir", dir, "--digest", w.Charter.Digest().String())
+
+	ctx, cancel := context.WithCancel(t.Context())
+	r, stdout := io.Pipe()
+	done := make(chan int, 1)
+	go func() {
+		var stderr bytes.Buffer
+		done <- cli.Run(ctx, command(), []string{"run", "--dir", dir, "--json"}, stdout, &stderr)
+		stdout.Close()
+	}()
+	var ready struct{ Ready string }
+	if err := json.NewDecoder(r).Decode(&ready); err != nil || ready.Ready == "" {
+		t.Fatalf("%v: %+v", err, ready)
+	}
+	w.Members["c"].Stop()
+	w.Eventually("the status shows who is away", func() bool {
+		code, out, _ := run(t.Context(), "status", "--dir", dir)
+		return code == cli.Done && strings.Contains(out, "a            ready") && strings.Contains(out, "c            AWAY")
+	})
+	want(t, cli.Done, `"reachable": false`, "status", "--dir", dir, "--json")
+	cancel()
+	if code := <-done; code != cli.Done {
+		t.Errorf("after its context ended run exits with %d", code)
+	}
+}
