@@ -26,11 +26,11 @@ const (
 	// maxAnswer bounds what a server sends: lists of intents with all that is signed.
 	maxAnswer  = 16 << 20
 	maxStreams = 128
-	// A server notices a dead client after serverPing plus pingWithin; a client a dead
-	// server after pingEvery, gRPC's least, plus pingWithin. Calls have deadlines besides.
-	serverPing  = time.Second
-	pingEvery   = 10 * time.Second
-	pingWithin  = 2 * time.Second
+	// A dead peer is noticed after a ping and pingWithin. The latter is generous: on two
+	// cores that generate a key together, a live process may not answer for seconds.
+	serverPing  = 5 * time.Second
+	pingEvery   = 10 * time.Second // gRPC's least for a client
+	pingWithin  = 10 * time.Second
 	dialWithin  = 3 * time.Second
 	reconnectIn = 2 * time.Second
 )

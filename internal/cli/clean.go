@@ -5,8 +5,8 @@ import (
 	"unicode"
 )
 
-// MaxText is where Clean cuts.
-const MaxText = 2000
+// maxText is where Clean cuts.
+const maxText = 2000
 
 // Clean makes one printable line of a text that nobody signed. A terminal obeys
 // escape sequences and line breaks: unclean, a sentence of the coordinator's could
@@ -21,8 +21,8 @@ func Clean(s string) string {
 		}
 		return r
 	}, strings.ToValidUTF8(s, "?"))
-	if runes := []rune(s); len(runes) > MaxText {
-		s = string(runes[:MaxText]) + "…"
+	if runes := []rune(s); len(runes) > maxText {
+		s = string(runes[:maxText]) + "…"
 	}
 	return s
 }
