@@ -21,8 +21,9 @@ import (
 	pb "coffer/proto/coffer/v1"
 )
 
-// tries is how many sessions of one intent may fail before it is given up.
-const tries = 5
+// tries is how many sessions of one intent may fail before it is given up; enough to
+// have every quorum of a 3-of-5 once, and each of a 2-of-3 four times.
+const tries = 12
 
 // flow drives one intent to its end. Each stage reads the item from disk, does one
 // thing and saves it; whatever happens in between, the next run begins with the
@@ -162,7 +163,7 @@ func (c *Coordinator) sign(ctx context.Context, it *item, i *intent.Intent) erro
 	if err != nil || willing == nil {
 		return err
 	}
-	signers := choose(willing, record.Quorum.Need)
+	signers := choose(willing, record.Quorum.Need, it.Quorums)
 	names := make([]string, len(signers))
 	for n, s := range signers {
 		names[n] = string(s.id)
@@ -258,15 +259,21 @@ func (c *Coordinator) retry(it *item, signers []*signer, cause error) error {
 		for _, culprit := range at.culprits {
 			named[culprit] = true
 		}
-		if len(named) == 0 {
+		if at.code == codeUnreachable {
 			named[string(at.signer)] = true
 		}
 	}
+	// Only a preference among quorums that were tried as often: what a signer says of
+	// another may be a lie, and who reports a failure is not who caused it.
 	for _, s := range signers {
-		if len(named) == 0 || named[string(s.id)] {
+		if named[string(s.id)] {
 			s.count(false)
 		}
 	}
+	if it.Quorums == nil {
+		it.Quorums = map[string]int{}
+	}
+	it.Quorums[quorumKey(signers)]++
 	it.Tries++
 	if it.Tries >= tries {
 		return c.end(it, pb.Stage_STAGE_FAILED, "TRIES", fmt.Sprintf("%d tries failed, the last one: %v", it.Tries, cause))

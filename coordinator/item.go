@@ -31,13 +31,14 @@ type item struct {
 	Code     string             `json:"code,omitempty"`
 	Verdicts map[string]verdRec `json:"verdicts,omitempty"`
 
-	Unsigned []byte   `json:"unsigned,omitempty"`
-	Raw      []byte   `json:"raw,omitempty"`
-	Hash     string   `json:"hash,omitempty"`
-	SignedBy []string `json:"signed_by,omitempty"`
-	Block    uint64   `json:"block,omitempty"`
-	Wallet   []byte   `json:"wallet,omitempty"` // protobuf of the signed record
-	Tries    int      `json:"tries,omitempty"`  // sessions or ceremonies that failed
+	Unsigned []byte         `json:"unsigned,omitempty"`
+	Raw      []byte         `json:"raw,omitempty"`
+	Hash     string         `json:"hash,omitempty"`
+	SignedBy []string       `json:"signed_by,omitempty"`
+	Block    uint64         `json:"block,omitempty"`
+	Wallet   []byte         `json:"wallet,omitempty"`  // protobuf of the signed record
+	Tries    int            `json:"tries,omitempty"`   // sessions or ceremonies that failed
+	Quorums  map[string]int `json:"quorums,omitempty"` // signers -> how often they failed together
 
 	Phases  []phase `json:"phases,omitempty"`
 	Since   int64   `json:"since"`   // Unix milliseconds, begin of this phase

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"sort"
 	"strings"
 	"sync"
@@ -254,7 +255,11 @@ func (c *Coordinator) tally(it *item) tally {
 }
 
 // choose picks exactly need signers: those with the fewest recent failures.
-func choose(willing []*signer, need int) []*signer {
+//
+// What tried counts goes first: a quorum that was tried for this intent comes again
+// only when every other one was. Blame would not do: one hostile signer that names the
+// honest ones, or is silent and has them report it, would be in every quorum.
+func choose(willing []*signer, need int, tried map[string]int) []*signer {
 	list := append([]*signer(nil), willing...)
 	failures := map[*signer]int{}
 	for _, s := range list {
@@ -263,9 +268,59 @@ func choose(willing []*signer, need int) []*signer {
 		s.mu.Unlock()
 	}
 	sort.SliceStable(list, func(i, j int) bool { return failures[list[i]] < failures[list[j]] })
-	list = list[:need]
-	sort.Slice(list, func(i, j int) bool { return list[i].id < list[j].id })
-	return list
+	var best []*signer
+	least := 0
+	for n, quorum := range subsets(list, need) {
+		sort.Slice(quorum, func(i, j int) bool { return quorum[i].id < quorum[j].id })
+		if count := tried[quorumKey(quorum)]; best == nil || count < least {
+			best, least = quorum, count
+		}
+		if least == 0 || n > maxSubsets {
+			break
+		}
+	}
+	return best
+}
+
+// maxSubsets bounds the search for a quorum that was not tried; no intent lives to try as many.
+const maxSubsets = 1000
+
+// subsets yields the subsets of need members, those of the first members first.
+func subsets(list []*signer, need int) iter.Seq2[int, []*signer] {
+	return func(yield func(int, []*signer) bool) {
+		at := make([]int, need)
+		for i := range at {
+			at[i] = i
+		}
+		for n := 0; ; n++ {
+			quorum := make([]*signer, need)
+			for i, j := range at {
+				quorum[i] = list[j]
+			}
+			if !yield(n, quorum) {
+				return
+			}
+			i := need - 1
+			for i >= 0 && at[i] == len(list)-need+i {
+				i--
+			}
+			if i < 0 {
+				return
+			}
+			at[i]++
+			for j := i + 1; j < need; j++ {
+				at[j] = at[j-1] + 1
+			}
+		}
+	}
+}
+
+func quorumKey(quorum []*signer) string {
+	names := make([]string, len(quorum))
+	for i, s := range quorum {
+		names[i] = string(s.id)
+	}
+	return strings.Join(names, ",")
 }
 
 func freshAttempt() ([]byte, error) {
@@ -273,6 +328,9 @@ func freshAttempt() ([]byte, error) {
 	_, err := rand.Read(attempt)
 	return attempt, err
 }
+
+// codeUnreachable is of what this coordinator saw itself.
+const codeUnreachable = "SIGNER_UNREACHABLE"
 
 // sessionError is how a session or ceremony ended at one signer.
 type sessionError struct {
@@ -342,7 +400,7 @@ func unreachable(s *signer, err error) error {
 	if errors.Is(err, io.EOF) {
 		return &sessionError{signer: s.id, code: "SIGNER_ENDED", text: "ended without an answer"}
 	}
-	return &sessionError{signer: s.id, code: "SIGNER_UNREACHABLE", text: status.Convert(err).Message()}
+	return &sessionError{signer: s.id, code: codeUnreachable, text: status.Convert(err).Message()}
 }
 
 func ended(s *signer, refused *pb.JudgeResponse, failed *pb.Failure) error {
