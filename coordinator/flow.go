@@ -259,7 +259,7 @@ func (c *Coordinator) retry(it *item, signers []*signer, cause error) error {
 		for _, culprit := range at.culprits {
 			named[culprit] = true
 		}
-		if at.code == codeUnreachable {
+		if at.code == "SIGNER_UNREACHABLE" { // this coordinator saw it itself
 			named[string(at.signer)] = true
 		}
 	}

@@ -32,7 +32,7 @@ type service struct {
 // The gRPC codes of this API, and the exit codes that coffer makes of them:
 // InvalidArgument and FailedPrecondition (1), NotFound (1), PermissionDenied (3:
 // refused by the rules), AlreadyExists (1: the reference stands for another payment),
-// Aborted (1: another request came first; coffer takes the next nonce and asks again),
+// Aborted (1: another request came first; a person asks again, with the next nonce),
 // Unavailable (1: an endpoint or signer is away; nothing was done).
 
 func (c *Coordinator) wallet(name string) (*wallet.Record, error) {

@@ -329,9 +329,6 @@ func freshAttempt() ([]byte, error) {
 	return attempt, err
 }
 
-// codeUnreachable is of what this coordinator saw itself.
-const codeUnreachable = "SIGNER_UNREACHABLE"
-
 // sessionError is how a session or ceremony ended at one signer.
 type sessionError struct {
 	signer   party.ID
@@ -400,7 +397,7 @@ func unreachable(s *signer, err error) error {
 	if errors.Is(err, io.EOF) {
 		return &sessionError{signer: s.id, code: "SIGNER_ENDED", text: "ended without an answer"}
 	}
-	return &sessionError{signer: s.id, code: codeUnreachable, text: status.Convert(err).Message()}
+	return &sessionError{signer: s.id, code: "SIGNER_UNREACHABLE", text: status.Convert(err).Message()}
 }
 
 func ended(s *signer, refused *pb.JudgeResponse, failed *pb.Failure) error {

@@ -168,17 +168,10 @@ func (o *options) submit(cmd *cobra.Command, ctx context.Context, c *client, i *
 		return err
 	}
 	reply, err := c.submit(ctx, signed, w.anyway)
-	// Another request took the nonce between the advice and now.
-	for again := 0; status.Code(err) == codes.Aborted && i.Kind == intent.Transfer && again < 5; again++ {
-		advice, adviceErr := c.advise(ctx, i.Wallet, i.Chain, i.Transfer.Asset)
-		if adviceErr != nil {
-			return adviceErr
-		}
-		i.Nonce = advice.Nonce
-		if signed, err = c.finish(i, o.as, w, key); err != nil {
-			return err
-		}
-		reply, err = c.submit(ctx, signed, w.anyway)
+	if status.Code(err) == codes.Aborted {
+		// Not signed again here with the next nonce: a coordinator that says so falsely
+		// would collect several signed intents for one payment.
+		return fmt.Errorf("%s (run the command again, with the same --ref)", cli.Text(err))
 	}
 	if err != nil {
 		return err
