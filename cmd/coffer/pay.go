@@ -168,7 +168,7 @@ func (o *options) submit(cmd *cobra.Command, ctx context.Context, c *client, i *
 		return err
 	}
 	reply, err := c.submit(ctx, signed, w.anyway)
-	if status.Code(err) == codes.Aborted {
+	if status.Code(err) == codes.Aborted && i.Kind == intent.Transfer {
 		// Not signed again here with the next nonce: a coordinator that says so falsely
 		// would collect several signed intents for one payment.
 		return fmt.Errorf("%s (run the command again, with the same --ref)", cli.Text(err))
