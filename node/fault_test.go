@@ -14,6 +14,7 @@ import (
 	"coffer/internal/cluster"
 	"coffer/party"
 	pb "coffer/proto/coffer/v1"
+	"coffer/signing"
 	"coffer/transport/memnet"
 	"coffer/wallet"
 )
@@ -52,20 +53,22 @@ func TestRestartBeforeRelease(t *testing.T) {
 	w := newWorld(t, cluster.Config{})
 	o := w.payment()
 	attempt := cluster.Attempt()
-	prepared := make(chan struct{})
-	w.hosts.on(func(id party.ID, e *engine.Event) bool {
-		if id == "c" && e.Prepared {
-			close(prepared)
-			return false
+	w.hosts.on(func(id party.ID, e *engine.Event) bool { return id != "c" || !e.Prepared })
+	bound := make(chan struct{})
+	var once sync.Once
+	w.Net.SetTamper(func(from, _ party.ID, data []byte) []byte {
+		if e, err := envelope.Parse(data); err == nil && from == "a" && e.Kind == signing.KindBinding {
+			once.Do(func() { close(bound) })
 		}
-		return true
+		return data
 	})
 	out := make(chan map[party.ID]cluster.Answer, 1)
 	go func() {
 		out <- w.Session(t.Context(), []party.ID{"a", "c"}, func(party.ID) *pb.SignRequest { return o.request(attempt, "a", "c") })
 	}()
-	<-prepared
+	<-bound
 	w.hosts.on(nil)
+	w.Net.SetTamper(nil)
 	w.kill("c")
 	w.expect(<-out, map[party.ID]string{"a": "PEER_AWAY"})
 	w.Members["c"].Start()
@@ -75,7 +78,7 @@ func TestRestartBeforeRelease(t *testing.T) {
 		t.Errorf("the attempt from before the restart: %s", got)
 	}
 	other := w.order(w.Payment(w.record, "OTHER", w.nonce, 1))
-	if got := w.how("a", w.Members["a"].Sign(t.Context(), other.request(cluster.Attempt(), "a", "b"))); got != "G-SLOT" {
+	if got := w.judge("a", other); got != "G-SLOT" {
 		t.Errorf("another payment on the slot that a released: %s", got)
 	}
 	w.mustSign(o, "a", "c")
@@ -106,11 +109,7 @@ func TestRestartBeforePartial(t *testing.T) {
 		// It remembers what it released, whether or not it was unsealed since.
 		w.Members["c"].StartSealed(sealed)
 		other := w.order(w.Payment(w.record, "OTHER", w.nonce, 1))
-		v, err := w.Members["c"].API().Judge(t.Context(), &pb.JudgeRequest{Intent: other.intent.ToProto(), Statements: other.statements})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := w.how("c", cluster.Answer{Refused: v}); got != "G-SLOT" {
+		if got := w.judge("c", other); got != "G-SLOT" {
 			t.Errorf("another payment on the slot that c released: %s", got)
 		}
 		if sealed {

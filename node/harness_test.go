@@ -113,6 +113,16 @@ func (w *world) how(id party.ID, a cluster.Answer) string {
 	return outcome(w.t, signer.Peer, a)
 }
 
+// judge is the check by which a signer says that it would refuse.
+func (w *world) judge(id party.ID, o order) string {
+	w.t.Helper()
+	v, err := w.Members[id].API().Judge(w.t.Context(), &pb.JudgeRequest{Intent: o.intent.ToProto(), Statements: o.statements})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return w.how(id, cluster.Answer{Refused: v})
+}
+
 func outcome(t testing.TB, peer identity.ID, a cluster.Answer) string {
 	t.Helper()
 	switch {
@@ -122,6 +132,9 @@ func outcome(t testing.TB, peer identity.ID, a cluster.Answer) string {
 		v, err := verdict.Verify(a.Refused.Verdict, a.Refused.Signature, peer)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if len(v.Reasons) == 0 {
+			return v.Outcome
 		}
 		return v.Reasons[0].Check
 	case a.Failed != nil:

@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"errors"
+	"os"
 	"sync"
 	"testing"
 
@@ -12,9 +13,17 @@ import (
 	"coffer/party"
 )
 
-// known is the real engine with primes that were found before.
+// TestMain lets the test binary be its own worker, as coffer-signer is.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "worker" {
+		os.Exit(engine.WorkerMain(os.Stdin, os.Stdout))
+	}
+	os.Exit(m.Run())
+}
+
+// known is the real engine, in a process of its own, with primes found before.
 type known struct {
-	*engine.InProcess
+	engine.Host
 	set    int
 	out    chan engine.Event
 	primes chan engine.Event
@@ -24,12 +33,16 @@ type known struct {
 	key *keyshare.WrapKey
 }
 
-func newKnown(set int) *known {
-	k := &known{InProcess: engine.NewInProcess(), set: set, out: make(chan engine.Event), primes: make(chan engine.Event, 1)}
+func newKnown(set int) (*known, error) {
+	worker, err := engine.NewWorker(engine.WorkerConfig{})
+	if err != nil {
+		return nil, err
+	}
+	k := &known{Host: worker, set: set, out: make(chan engine.Event), primes: make(chan engine.Event, 1)}
 	stop := make(chan struct{})
 	k.done.Go(func() {
 		defer close(stop)
-		for e := range k.InProcess.Events() {
+		for e := range k.Host.Events() {
 			k.out <- e
 		}
 	})
@@ -40,7 +53,7 @@ func newKnown(set int) *known {
 		case <-stop:
 		}
 	})
-	return k
+	return k, nil
 }
 
 func (k *known) Events() <-chan engine.Event { return k.out }
@@ -54,7 +67,7 @@ func (k *known) Unlock(key *keyshare.WrapKey) error {
 	k.mu.Lock()
 	k.key = own
 	k.mu.Unlock()
-	return errors.Join(err, k.InProcess.Unlock(key))
+	return errors.Join(err, k.Host.Unlock(key))
 }
 
 func (k *known) GeneratePreParams() error {
@@ -69,7 +82,7 @@ func (k *known) GeneratePreParams() error {
 }
 
 func (k *known) Close() error {
-	err := k.InProcess.Close()
+	err := k.Host.Close()
 	go func() {
 		k.done.Wait()
 		close(k.out)
@@ -79,7 +92,7 @@ func (k *known) Close() error {
 
 // Everything real but the network and the search for primes.
 func TestRealEngine(t *testing.T) {
-	w := newWorld(t, cluster.Config{Host: func(id party.ID) (engine.Host, error) { return newKnown(int(id[0] - 'a')), nil }})
+	w := newWorld(t, cluster.Config{Host: func(id party.ID) (engine.Host, error) { return newKnown(int(id[0] - 'a')) }})
 	w.mustSign(w.payment(), "a", "c")
 	w.VerifyAudits()
 }
