@@ -250,7 +250,7 @@ func TestCeremonyFailsThenSucceeds(t *testing.T) {
 // signatures, and show them in a year. So no second key is ever made for the name, not
 // even after a restart: with two complete records half of the signers could use one.
 func TestNoSecondKeyForASignedRecord(t *testing.T) {
-	w := &world{t: t, Cluster: cluster.New(t, cluster.Config{})}
+	w := &world{t: t, Cluster: cluster.New(t, cluster.Config{CeremonyWithin: 4 * time.Second})}
 	lost := w.drop(6, func(_, _ party.ID, k string) bool { return k == dkg.KindAttest })
 	if _, err := w.ceremony("UNHEARD", lost); err == nil {
 		t.Fatal("a ceremony without attestations succeeded")
@@ -303,7 +303,7 @@ func TestOneCeremonyAtATime(t *testing.T) {
 // Signers that were cut off in the ceremony's last moment learn of the wallet from
 // whoever has its record.
 func TestAdopt(t *testing.T) {
-	w := &world{t: t, Cluster: cluster.New(t, cluster.Config{})}
+	w := &world{t: t, Cluster: cluster.New(t, cluster.Config{CeremonyWithin: 4 * time.Second})}
 	lost := w.drop(2, func(from, _ party.ID, k string) bool {
 		return from == "b" && (k == dkg.KindAttest || k == dkg.KindAttested)
 	})
@@ -361,4 +361,27 @@ func TestAdopt(t *testing.T) {
 		w.mustSign(w.order(w.Payment(w.record, fmt.Sprint("ADOPTED-", n), uint64(n+1), 1)), quorum...)
 	}
 	w.VerifyAudits()
+}
+
+// Once all have signed the record, a coordinator that hangs up stops nothing.
+func TestHangUpAfterAttestation(t *testing.T) {
+	w := &world{t: t, Cluster: cluster.New(t, cluster.Config{})}
+	w.Net.SetFaults(memnet.Faults{MinDelay: 60 * time.Millisecond, MaxDelay: 60 * time.Millisecond})
+	sent, n := make(chan struct{}), 0
+	w.Net.SetTamper(func(_, _ party.ID, data []byte) []byte {
+		if e, err := envelope.Parse(data); err == nil && e.Kind == dkg.KindAttest {
+			if n++; n == 6 {
+				close(sent)
+			}
+		}
+		return data
+	})
+	_, _ = w.ceremony("HANG-UP", sent) // whether its answers came before the end is a race
+	for id, m := range w.Members {
+		api := m.API()
+		w.Eventually(fmt.Sprintf("the wallet at %s", id), func() bool {
+			st, err := api.Status(t.Context(), &pb.StatusRequest{})
+			return err == nil && len(st.Wallets) == 1
+		})
+	}
 }

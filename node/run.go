@@ -255,7 +255,13 @@ func (n *Node) finish(r *run) {
 func (n *Node) abort(r *run, code, text string) {
 	// Nobody waits: the caller's context is over, and a stopping loop ends all runs itself.
 	go func() {
-		_ = n.do(context.Background(), func() { n.fail(r, &engine.Fault{Code: code, Text: text}) })
+		_ = n.do(context.Background(), func() {
+			// Once this signer has signed the wallet's record, only the peers' signatures are
+			// missing, and giving up would cost the wallet's name.
+			if r.ceremony == nil || !r.ceremony.Attested() {
+				n.fail(r, &engine.Fault{Code: code, Text: text})
+			}
+		})
 	}()
 }
 
