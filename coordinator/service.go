@@ -249,6 +249,7 @@ func (c *Coordinator) admit(ctx context.Context, it *item, i *intent.Intent, who
 		if err := c.admitCancel(i); err != nil {
 			return err
 		}
+	default:
 	}
 	return c.admitPayment(ctx, i)
 }

@@ -15,7 +15,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-var order = secp256k1.S256().N
+var order = secp256k1.Params().N
 
 func scalar(v *big.Int) (s secp256k1.ModNScalar) {
 	var b [32]byte

@@ -246,7 +246,7 @@ func TestRecoverRefuses(t *testing.T) {
 		"trailing":       func(b []byte) []byte { return append(b, 0) },
 		"high s": func(b []byte) []byte {
 			s := new(big.Int).SetBytes(b[tail+35:])
-			s.Sub(secp256k1.S256().N, s).FillBytes(b[tail+35:])
+			s.Sub(secp256k1.Params().N, s).FillBytes(b[tail+35:])
 			b[tail] ^= 0x81 // 0x80 is zero, 0x01 is one
 			return b
 		},

@@ -106,7 +106,7 @@ func classify(err error) error {
 		lower := strings.ToLower(message)
 		for _, w := range wordings {
 			if strings.Contains(lower, w.part) {
-				if w.err == ErrReverted {
+				if errors.Is(w.err, ErrReverted) {
 					return fmt.Errorf("%w: %s", w.err, reason(err, message))
 				}
 				return fmt.Errorf("%w: it says %q", w.err, message)

@@ -26,9 +26,9 @@ func (w wallet) combine(t *testing.T, u *evm.Unsigned) partial.Signature {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := secp256k1.S256().N
+	n := secp256k1.Params().N
 	point := [33]byte(nonce.PubKey().SerializeCompressed())
-	digest, d, k := u.Digest(), w.key.ToECDSA().D, nonce.ToECDSA().D
+	digest, d, k := u.Digest(), new(big.Int).SetBytes(w.key.Serialize()), new(big.Int).SetBytes(nonce.Serialize())
 	s := new(big.Int).Mul(new(big.Int).SetBytes(point[1:]), d)
 	s.Add(s, new(big.Int).SetBytes(digest[:])).Mul(s, new(big.Int).ModInverse(k, n)).Mod(s, n)
 	one, err := rand.Int(rand.Reader, n)

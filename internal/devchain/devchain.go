@@ -3,7 +3,6 @@ package devchain
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/big"
 	"net"
@@ -45,7 +44,7 @@ func Run(ctx context.Context, cfg Config) error {
 		cfg.Listen = "127.0.0.1:0"
 	}
 	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	alloc := types.GenesisAlloc{}
 	for address, wei := range cfg.Alloc {

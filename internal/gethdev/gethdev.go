@@ -95,7 +95,7 @@ func Start(ctx context.Context, binary, dir string) (*Node, error) {
 			}
 		}
 		// A line too long for the scanner must not block geth on a full pipe.
-		io.Copy(log, out)
+		_, _ = io.Copy(log, out) // what cannot be logged is not missed
 	}()
 
 	limit := time.NewTimer(startTimeout)
