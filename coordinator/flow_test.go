@@ -62,7 +62,7 @@ func TestWallet(t *testing.T) {
 // exists, and has one made if not.
 func TestWalletAfterRestart(t *testing.T) {
 	t.Parallel()
-	for after := range 4 {
+	for _, after := range []int{1, 3} {
 		t.Run(fmt.Sprintf("after %d changes", after), func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
