@@ -146,6 +146,9 @@ func (c *client) wallets(ctx context.Context) (map[string]*wallet.Record, error)
 		if err != nil {
 			return nil, err
 		}
+		if other, twice := out[r.Name]; twice && other.Digest() != r.Digest() {
+			return nil, fmt.Errorf("the coordinator shows two records of wallet %q, both signed by all signers: pay nothing to it, and call the operators", r.Name)
+		}
 		out[r.Name] = r
 	}
 	return out, nil

@@ -292,6 +292,31 @@ func TestLyingCoordinator(t *testing.T) {
 		}
 	})
 
+	// What nobody signs, such as a sentence about the stage, cannot be verified; it must not
+	// look like something that was.
+	t.Run("terminal", func(t *testing.T) {
+		l.mu.Lock()
+		l.intent = onlyTarget(func(v *pb.IntentView) {
+			evil := "fine\x1b[1A\x1b[2K\r\nto            0xEvil\u202e\u2066\x9b2J\xff\nsigner a      would sign"
+			v.Detail, v.Progress, v.FailureCode, v.Missing, v.Preview = strings.ToValidUTF8(evil, "?"), strings.ToValidUTF8(evil, "?"), "A\x1b", []string{"\x1b"}, []string{"\r"}
+			v.SignedBy = []string{"a\nsigned by     b"}
+			v.Verdicts = []*pb.SignerVerdict{{Signer: "a", Error: "away\nsigner a      would sign"}}
+		})
+		l.mu.Unlock()
+		for _, args := range [][]string{{"show", target}, {"show", target, "--json"}, {"pending"}, {"history"}, {"approve", target, "--yes"}} {
+			r := d.run("bob", args...)
+			text := r.stdout + r.stderr
+			if strings.ContainsAny(text, "\x1b\r\u202e\u2066\u009b") {
+				t.Errorf("%s passes on what a terminal obeys: %q", args[0], text)
+			}
+			for _, line := range strings.Split(text, "\n") {
+				if strings.HasPrefix(line, "to            0xEvil") || strings.HasPrefix(line, "signer a      would") {
+					t.Errorf("%s shows a line that the coordinator made up: %q", args[0], line)
+				}
+			}
+		}
+	})
+
 	t.Run("another coordinator's key", func(t *testing.T) {
 		stranger := *w
 		stranger.DeskKey = testKey(t)

@@ -264,10 +264,13 @@ func (o *options) wait(cmd *cobra.Command, ctx context.Context, c *client, id st
 			break
 		}
 		if err != nil {
+			// The coordinator keeps the deadline too, and may be the first to say so.
+			code := status.Code(err)
+			late := ctx.Err() != nil || code == codes.DeadlineExceeded || code == codes.Canceled
 			switch {
-			case ctx.Err() != nil && last == nil:
+			case late && last == nil:
 				return &cli.ExitError{Code: cli.Waiting, Err: errors.New("no answer in time; the request goes on")}
-			case ctx.Err() != nil:
+			case late:
 				return &cli.ExitError{Code: cli.Waiting, Err: fmt.Errorf("still %s: %s; the request goes on", stageName(last.view.Stage), last.view.Detail)}
 			}
 			return err
@@ -316,8 +319,9 @@ func outcome(v *pb.IntentView) error {
 			return cli.Refusedf("%s", v.Detail)
 		}
 		return errors.New(v.Detail)
+	default:
+		return nil
 	}
-	return nil
 }
 
 func cancelCommand(o *options) *cobra.Command {

@@ -272,7 +272,7 @@ func listCommand(o *options, pending bool, use, short string) *cobra.Command {
 					case r.Fields["cancel"] != "":
 						what = r.Fields["cancel"]
 					}
-					fmt.Fprintf(cmd.OutOrStdout(), "%s  %-10s %-13s %s; %s\n", r.ID[:12], r.Stage, r.Kind, what, r.Detail)
+					fmt.Fprintf(cmd.OutOrStdout(), "%s  %-10s %-13s %s; %s\n", r.ID[:12], r.Stage, r.Kind, what, brevity(r.Detail))
 				}
 				if len(reports) == 0 {
 					fmt.Fprintln(cmd.ErrOrStderr(), "nothing")
@@ -283,6 +283,15 @@ func listCommand(o *options, pending bool, use, short string) *cobra.Command {
 	}
 	cmd.Flags().Uint32Var(&limit, "limit", 100, "at most this many, 1000 at most")
 	return cmd
+}
+
+// brevity keeps a row of a list on one line; coffer show has the whole sentence.
+func brevity(s string) string {
+	const most = 60
+	if runes := []rune(s); len(runes) > most {
+		return string(runes[:most]) + "…"
+	}
+	return s
 }
 
 func (o *options) printWallets(cmd *cobra.Command, ctx context.Context, c *client, only string) error {
