@@ -1,22 +1,16 @@
 package coordinator
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"net"
 	"net/url"
-	"os"
 	"path/filepath"
-	"regexp"
-	"strings"
 
 	"coffer/canon"
 	"coffer/charter"
 	"coffer/identity"
-	"coffer/store"
+	"coffer/internal/datadir"
+	"coffer/policy"
 )
 
 // Dir is a coordinator's data directory.
@@ -55,15 +49,13 @@ type Settings struct {
 	Chains map[string]string `json:"chains,omitempty"`
 }
 
-var nameForm = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
-
 // Validate refuses settings that could not work, naming the field.
 func (s *Settings) Validate() error {
-	if !nameForm.MatchString(s.Name) {
-		return fmt.Errorf("name %q: use 1 to 32 of a-z, 0-9 and '-', beginning with a letter", s.Name)
+	if err := policy.CheckName(s.Name); err != nil {
+		return fmt.Errorf("name: %w", err)
 	}
-	if !nameForm.MatchString(s.Organisation) {
-		return fmt.Errorf("organisation %q: use 1 to 32 of a-z, 0-9 and '-', beginning with a letter", s.Organisation)
+	if err := policy.CheckName(s.Organisation); err != nil {
+		return fmt.Errorf("organisation: %w", err)
 	}
 	if _, _, err := net.SplitHostPort(s.Listen); err != nil {
 		return fmt.Errorf("listen: %q is not host:port: %w", s.Listen, err)
@@ -84,25 +76,12 @@ func (s *Settings) Validate() error {
 
 // LoadSettings reads and validates config.json.
 func (d Dir) LoadSettings() (*Settings, error) {
-	raw, err := os.ReadFile(d.Config())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s is not a coordinator's directory: run coffer-coordinator init --dir %s first", string(d), string(d))
-	} else if err != nil {
-		return nil, fmt.Errorf("read settings: %w", err)
-	}
 	s := new(Settings)
-	dec := json.NewDecoder(strings.NewReader(string(raw)))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(s); err != nil {
-		return nil, fmt.Errorf("settings %s: %w", d.Config(), err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("settings %s: text after the settings", d.Config())
-	}
-	if err := s.Validate(); err != nil {
-		return nil, fmt.Errorf("settings %s: %w", d.Config(), err)
-	}
-	return s, nil
+	return s, datadir.ReadSettings(d.Config(), "coffer-coordinator", s)
+}
+
+func (d Dir) files() datadir.Files {
+	return datadir.Files{Identity: d.Identity(), Store: d.Store(), Audit: d.Audit(), Settings: d.Config()}
 }
 
 // Init makes a new coordinator in an empty or absent directory and returns its card.
@@ -110,39 +89,9 @@ func Init(d Dir, s Settings) (card string, err error) {
 	if err := s.Validate(); err != nil {
 		return "", err
 	}
-	if err := os.MkdirAll(string(d), 0o700); err != nil {
-		return "", fmt.Errorf("make directory: %w", err)
-	}
-	entries, err := os.ReadDir(string(d))
-	if err != nil {
-		return "", fmt.Errorf("read directory: %w", err)
-	}
-	if len(entries) > 0 {
-		return "", fmt.Errorf("directory %s is not empty: choose another, nothing is ever overwritten", string(d))
-	}
-	if err := os.Chmod(string(d), 0o700); err != nil {
-		return "", fmt.Errorf("protect directory: %w", err)
-	}
-	key, err := identity.Create(d.Identity())
+	key, err := datadir.Make(d.files(), s, nil)
 	if err != nil {
 		return "", err
-	}
-	db, err := store.Create(d.Store())
-	if err != nil {
-		return "", err
-	}
-	if err := db.Close(); err != nil {
-		return "", fmt.Errorf("close store: %w", err)
-	}
-	if err := os.Mkdir(d.Audit(), 0o700); err != nil {
-		return "", fmt.Errorf("make audit folder: %w", err)
-	}
-	raw, err := json.MarshalIndent(s, "", "  ")
-	if err != nil {
-		return "", err
-	}
-	if err := store.WriteFile(d.Config(), append(raw, '\n'), 0o600); err != nil {
-		return "", fmt.Errorf("write settings: %w", err)
 	}
 	return makeCard(key, &s)
 }

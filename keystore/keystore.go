@@ -13,6 +13,7 @@ import (
 	"coffer/canon"
 	"coffer/keyshare"
 	"coffer/party"
+	"coffer/policy"
 	"coffer/store"
 	"coffer/wallet"
 )
@@ -130,7 +131,7 @@ func parseRecord(raw []byte) (wallet.Signed, *wallet.Record, error) {
 // wallet, epoch and ceremony, or is active for the same wallet and epoch, stays, and
 // ErrExists says so.
 func (s *Store) PutShare(meta keyshare.Meta, sealed []byte) error {
-	if err := errors.Join(wallet.CheckName(meta.Wallet), meta.Validate(), keyshare.CheckSealed(sealed)); err != nil {
+	if err := errors.Join(policy.CheckName(meta.Wallet), meta.Validate(), keyshare.CheckSealed(sealed)); err != nil {
 		return fmt.Errorf("store share: %w", err)
 	}
 	raw := encodeShare(meta, sealed)
@@ -321,7 +322,7 @@ func belong(m keyshare.Meta, r *wallet.Record) error {
 // DropPending deletes the share of a ceremony that failed, if it is there. An active
 // share is never deleted: ErrExists.
 func (s *Store) DropPending(name string, epoch uint64, ceremony canon.Digest) error {
-	if err := wallet.CheckName(name); err != nil {
+	if err := policy.CheckName(name); err != nil {
 		return fmt.Errorf("drop share: %w", err)
 	}
 	err := s.writer.Do(func(tx *bbolt.Tx) error {

@@ -1,15 +1,12 @@
 package node
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/multiformats/go-multiaddr"
@@ -17,8 +14,10 @@ import (
 	"coffer/canon"
 	"coffer/charter"
 	"coffer/identity"
+	"coffer/internal/datadir"
 	"coffer/keystore"
 	"coffer/party"
+	"coffer/policy"
 	"coffer/store"
 )
 
@@ -71,15 +70,13 @@ type Settings struct {
 	PreParameters int `json:"pre_parameters,omitempty"`
 }
 
-var nameForm = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
-
 // Validate refuses settings that could not work, naming the field.
 func (s *Settings) Validate() error {
-	if !nameForm.MatchString(string(s.Name)) {
-		return fmt.Errorf("name %q: use 1 to 32 of a-z, 0-9 and '-', beginning with a letter", s.Name)
+	if err := policy.CheckName(string(s.Name)); err != nil {
+		return fmt.Errorf("name: %w", err)
 	}
-	if !nameForm.MatchString(s.Organisation) {
-		return fmt.Errorf("organisation %q: use 1 to 32 of a-z, 0-9 and '-', beginning with a letter", s.Organisation)
+	if err := policy.CheckName(s.Organisation); err != nil {
+		return fmt.Errorf("organisation: %w", err)
 	}
 	if len(s.ListenPeers) == 0 {
 		return errors.New("listen_peers is empty: name at least one multiaddr, such as /ip4/127.0.0.1/tcp/7001")
@@ -125,25 +122,12 @@ func (s *Settings) announced() (peers []string, coordinator string) {
 
 // LoadSettings reads and validates config.json.
 func (d Dir) LoadSettings() (*Settings, error) {
-	raw, err := os.ReadFile(d.Config())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s is not a signer's directory: run coffer-signer init --dir %s first", string(d), string(d))
-	} else if err != nil {
-		return nil, fmt.Errorf("read settings: %w", err)
-	}
 	s := new(Settings)
-	dec := json.NewDecoder(strings.NewReader(string(raw)))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(s); err != nil {
-		return nil, fmt.Errorf("settings %s: %w", d.Config(), err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("settings %s: text after the settings", d.Config())
-	}
-	if err := s.Validate(); err != nil {
-		return nil, fmt.Errorf("settings %s: %w", d.Config(), err)
-	}
-	return s, nil
+	return s, datadir.ReadSettings(d.Config(), "coffer-signer", s)
+}
+
+func (d Dir) files() datadir.Files {
+	return datadir.Files{Identity: d.Identity(), Store: d.Store(), Audit: d.Audit(), Settings: d.Config()}
 }
 
 // Init makes a new signer in an empty or absent directory and returns its card.
@@ -155,43 +139,14 @@ func Init(d Dir, s Settings, passphrase []byte, seal keystore.SealOptions) (card
 	if len(passphrase) < 8 {
 		return "", errors.New("the passphrase has fewer than 8 characters: it is all that protects the shares of a stolen disk")
 	}
-	if err := os.MkdirAll(string(d), 0o700); err != nil {
-		return "", fmt.Errorf("make directory: %w", err)
-	}
-	entries, err := os.ReadDir(string(d))
-	if err != nil {
-		return "", fmt.Errorf("read directory: %w", err)
-	}
-	if len(entries) > 0 {
-		return "", fmt.Errorf("directory %s is not empty: choose another, nothing is ever overwritten", string(d))
-	}
-	if err := os.Chmod(string(d), 0o700); err != nil {
-		return "", fmt.Errorf("protect directory: %w", err)
-	}
-	// config.json is written last: a directory with it is complete.
-	key, err := identity.Create(d.Identity())
+	key, err := datadir.Make(d.files(), s, func() error {
+		if err := keystore.CreateSealWith(d.SealFile(), passphrase, seal); err != nil {
+			return fmt.Errorf("create seal: %w", err)
+		}
+		return nil
+	})
 	if err != nil {
 		return "", err
-	}
-	if err := keystore.CreateSealWith(d.SealFile(), passphrase, seal); err != nil {
-		return "", fmt.Errorf("create seal: %w", err)
-	}
-	db, err := store.Create(d.Store())
-	if err != nil {
-		return "", err
-	}
-	if err := db.Close(); err != nil {
-		return "", fmt.Errorf("close store: %w", err)
-	}
-	if err := os.Mkdir(d.Audit(), 0o700); err != nil {
-		return "", fmt.Errorf("make audit folder: %w", err)
-	}
-	raw, err := json.MarshalIndent(s, "", "  ")
-	if err != nil {
-		return "", err
-	}
-	if err := store.WriteFile(d.Config(), append(raw, '\n'), 0o600); err != nil {
-		return "", fmt.Errorf("write settings: %w", err)
 	}
 	return makeCard(key, &s)
 }

@@ -2,7 +2,6 @@ package wallet
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
@@ -10,6 +9,7 @@ import (
 	"coffer/canon"
 	"coffer/charter"
 	"coffer/party"
+	"coffer/policy"
 	pb "coffer/proto/coffer/v1"
 )
 
@@ -21,16 +21,6 @@ const RootOnly = "m"
 
 // MaxRaw bounds a record's canonical bytes.
 const MaxRaw = 4 << 10
-
-var nameForm = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
-
-// CheckName refuses names that could be mistaken for another wallet's.
-func CheckName(name string) error {
-	if !nameForm.MatchString(name) {
-		return fmt.Errorf("wallet name %q: use 1 to 32 of a-z, 0-9 and '-', beginning with a letter", name)
-	}
-	return nil
-}
 
 // Record describes one epoch of a wallet.
 type Record struct {
@@ -100,7 +90,7 @@ func fixed(d *canon.Decoder, into []byte, what string) {
 
 // Validate checks the fields against each other.
 func (r *Record) Validate() error {
-	if err := CheckName(r.Name); err != nil {
+	if err := policy.CheckName(r.Name); err != nil {
 		return err
 	}
 	if _, err := secp256k1.ParsePubKey(r.PublicKey[:]); err != nil {
@@ -113,8 +103,8 @@ func (r *Record) Validate() error {
 		return fmt.Errorf("%d signers for a quorum of %s", len(r.Signers), r.Quorum)
 	}
 	for _, id := range r.Signers {
-		if !nameForm.MatchString(string(id)) {
-			return fmt.Errorf("signer name %q: use 1 to 32 of a-z, 0-9 and '-', beginning with a letter", string(id))
+		if err := policy.CheckName(string(id)); err != nil {
+			return fmt.Errorf("signer name: %w", err)
 		}
 	}
 	switch {
