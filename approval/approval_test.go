@@ -198,7 +198,7 @@ func TestTallyCounts(t *testing.T) {
 }
 
 // Each of these approvals is of alice and no good; bob's good one beside it counts
-// alone, and the rule that wants two waits. threats.md C4.
+// alone, and the rule that wants two waits.
 func TestBadApprovals(t *testing.T) {
 	c := newCluster(t)
 	alice := c.People["alice"]

@@ -22,7 +22,7 @@ import (
 	"coffer/party"
 )
 
-// crash is one of the one-message attacks of tss-lib.md §1.3 that end a process
+// crash is one of the one-message attacks on tss-lib v2.0.2 that end a process
 // with tss-lib v2.0.2 in it, or lock a party for ever.
 type crash struct {
 	name, kind, check string

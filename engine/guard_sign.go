@@ -19,7 +19,7 @@ var signChecks = []check{
 			return unit("ciphertext", m.content.(*signing.SignRound1Message1).GetC(), square(g.moduli[m.from].n))
 		}},
 	{ID: "G-S1A-RANGEPROOF", Kind: KindS1a, Doc: "the range proof has six parts within the bounds of GG18",
-		// The degenerate values of PR 289; S2 has no upper bound in the library (tss-lib.md §1.2 row 30).
+		// The degenerate values of PR 289; S2 has no upper bound in the library.
 		Run: func(g *guard, m *inbound) error { return g.checkRangeProof(m) }},
 	{ID: "G-S1B-COMMITMENT", Kind: KindS1b, Doc: "the commitment to gamma is a hash",
 		// As KG1-COMMITMENT.
@@ -39,7 +39,7 @@ var signChecks = []check{
 			return g.checkBobProof(m.content.(*signing.SignRound2Message).GetProofBob(), mta.ProofBobBytesParts)
 		}},
 	{ID: "G-S2-PROOF-WC", Kind: KindS2, Doc: "the proof with check is within the same bounds, its S1 is not zero mod q, its U is on the curve",
-		// Crash A: S1 = 0 mod q makes ScalarBaseMult panic, in a goroutine (tss-lib.md §1.3; mta/proofs.go:293).
+		// Crash A: S1 = 0 mod q makes ScalarBaseMult panic, in a goroutine (tss-lib v2.0.2, mta/proofs.go:293).
 		Run: func(g *guard, m *inbound) error {
 			proof := m.content.(*signing.SignRound2Message).GetProofBobWc()
 			if err := g.checkBobProof(proof, mta.ProofBobWCBytesParts); err != nil {
@@ -54,7 +54,7 @@ var signChecks = []check{
 			return scalar("theta", m.content.(*signing.SignRound3Message).GetTheta())
 		}},
 	{ID: "G-S3-SUM", Kind: KindS3, Doc: "the thetas do not add up to zero",
-		// Crash E: zero has no inverse, and round 5 multiplies by nil with the mutex held (tss-lib.md §1.3;
+		// Crash E: zero has no inverse, and round 5 multiplies by nil with the mutex held (tss-lib v2.0.2,
 		// round_4.go:43). Among three or more the culprit is unknown: whoever spoke last could, and order proves nothing.
 		Run: func(g *guard, _ *inbound) error { return g.checkThetaSum() }},
 
@@ -64,7 +64,7 @@ var signChecks = []check{
 			return opening(m.content.(*signing.SignRound4Message).GetDeCommitment(), 2)
 		}},
 	{ID: "G-S4-PROOF", Kind: KindS4, Doc: "the proof of gamma is a point and a scalar that is not zero",
-		// Crash F: T = 0 mod q makes ScalarBaseMult panic in round 5 with the mutex held (tss-lib.md §1.3; schnorr:69).
+		// Crash F: T = 0 mod q makes ScalarBaseMult panic in round 5 with the mutex held (tss-lib v2.0.2, schnorr:69).
 		Run: func(_ *guard, m *inbound) error {
 			c := m.content.(*signing.SignRound4Message)
 			return first(point("alpha", c.GetProofAlphaX(), c.GetProofAlphaY()), scalar("T", c.GetProofT()))

@@ -119,7 +119,7 @@ func TestWorkerKeygenAndSign(t *testing.T) {
 	}
 }
 
-// TestWorkerDeath lets the attacks of tss-lib.md §1.3 that panic in a goroutine of
+// TestWorkerDeath lets the attacks on tss-lib v2.0.2 that panic in a goroutine of
 // the library through to it. The worker dies, the session fails, this process
 // lives, and the next session of the same host succeeds in another worker.
 func TestWorkerDeath(t *testing.T) {
