@@ -162,7 +162,7 @@ func (n *Node) pumpCeremony(r *run) (again bool) {
 	switch {
 	case ready.Fault != nil:
 		n.discard(r)
-		n.runFailed(r, ready.Fault)
+		n.runFailed(r, ready.Fault, ready.Evidence)
 		return false
 	case ready.Done != nil:
 		n.tell(r, runEvent{wallet: ready.Done})

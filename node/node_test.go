@@ -19,6 +19,7 @@ import (
 	"coffer/party"
 	pb "coffer/proto/coffer/v1"
 	"coffer/transport"
+	"coffer/verdict"
 )
 
 // A wallet and payments by every quorum, through real stores, sockets and logs.
@@ -106,8 +107,10 @@ func TestSealed(t *testing.T) {
 
 	// Sealed, it judges, and takes part in nothing.
 	o := w.payment()
-	if v, err := c.API().Judge(ctx, &pb.JudgeRequest{Intent: o.intent.ToProto(), Statements: o.statements}); err != nil || len(v.Verdict) == 0 {
+	if v, err := c.API().Judge(ctx, &pb.JudgeRequest{Intent: o.intent.ToProto(), Statements: o.statements}); err != nil {
 		t.Errorf("judge while sealed: %v", err)
+	} else if said, err := verdict.Parse(v.Verdict); err != nil || said.Outcome != verdict.Wait || !strings.Contains(strings.Join(said.Missing, " "), "unseal") {
+		t.Errorf("a sealed signer says %+v, %v: want that it waits for its operator", said, err)
 	}
 	if got := w.how("c", c.Sign(ctx, o.request(cluster.Attempt(), "a", "c"))); got != "FailedPrecondition" {
 		t.Errorf("sign while sealed: %s", got)

@@ -88,3 +88,9 @@ func (n *Node) setSealed(v bool) {
 	n.mu.Unlock()
 	n.log.Info("seal changed", "sealed", v)
 }
+
+func (n *Node) isSealed() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.sealed
+}

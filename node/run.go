@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -207,12 +208,20 @@ func (n *Node) fail(r *run, f *engine.Fault) {
 		n.send(r.ceremony.Ready().Send)
 		n.discard(r)
 	}
-	n.runFailed(r, f)
+	n.runFailed(r, f, nil)
 }
 
-// runFailed writes down how a run failed and tells the coordinator.
-func (n *Node) runFailed(r *run, f *engine.Fault) {
+// runFailed writes down how a run failed, with the proof where a peer signed two
+// things for one place, and tells the coordinator.
+func (n *Node) runFailed(r *run, f *engine.Fault, proof *envelope.Evidence) {
 	e := audit.Event{Code: "RUN_FAILED", Detail: map[string]string{"code": f.Code, "text": f.Text, "culprits": fmt.Sprint(f.Culprits)}}
+	if proof != nil {
+		for name, b := range map[string][]byte{
+			"first": proof.First, "first_signature": proof.FirstSignature, "second": proof.Second, "second_signature": proof.SecondSignature,
+		} {
+			e.Detail[name] = hex.EncodeToString(b)
+		}
+	}
 	if len(r.ids) > 0 {
 		e.Session = r.ids[len(r.ids)-1].String()
 	}

@@ -80,6 +80,9 @@ func (s *service) Judge(_ context.Context, req *pb.JudgeRequest) (*pb.JudgeRespo
 		return nil, s.n.grpcError(err)
 	}
 	v := gate.Judge(in)
+	if v.Outcome == verdict.Sign && s.n.isSealed() {
+		v.Outcome, v.Missing = verdict.Wait, []string{"this signer is sealed: its operator must unseal it"}
+	}
 	if err := s.n.auditVerdict("JUDGED", &v, false); err != nil {
 		return nil, s.n.grpcError(err)
 	}

@@ -88,7 +88,7 @@ func (n *Node) pumpSession(r *run) (again bool) {
 	n.send(ready.Send)
 	switch {
 	case ready.Fault != nil:
-		n.runFailed(r, ready.Fault)
+		n.runFailed(r, ready.Fault, ready.Evidence)
 		return false
 	case ready.Partial != nil:
 		n.log.Info("partial given", "intent", r.authorized.Intent().Short(), "session", r.authorized.Session().Short())
