@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"coffer/canon"
 	"coffer/charter"
 	"coffer/coordinator"
 	"coffer/internal/cli"
@@ -124,16 +123,9 @@ func joinCommand(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if digest == "" {
-				got := file.Charter.Digest().String()
-				if err := cli.Confirm("type the digest that you heard by another channel:", got); err != nil {
-					return err
-				}
-				digest = got
-			}
-			pin, err := canon.ParseDigest(digest)
+			pin, err := cli.HeardDigest(digest, file.Charter.Digest())
 			if err != nil {
-				return cli.Usagef("--digest: %w", err)
+				return err
 			}
 			if err := coordinator.Join(d, file, pin); err != nil {
 				return err

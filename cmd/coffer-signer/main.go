@@ -12,7 +12,6 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"coffer/audit"
-	"coffer/canon"
 	"coffer/charter"
 	"coffer/engine"
 	"coffer/identity"
@@ -139,16 +138,9 @@ operator has signed, run join once more with it: the signer runs only with all s
 			for _, line := range file.Charter.Describe() {
 				fmt.Fprintln(cmd.ErrOrStderr(), line)
 			}
-			if digest == "" {
-				got := file.Charter.Digest().String()
-				if err := cli.Confirm("type the digest that you heard by another channel:", got); err != nil {
-					return err
-				}
-				digest = got
-			}
-			pin, err := canon.ParseDigest(digest)
+			pin, err := cli.HeardDigest(digest, file.Charter.Digest())
 			if err != nil {
-				return cli.Usagef("--digest: %w", err)
+				return err
 			}
 			file, err = node.Join(d, file, pin)
 			if err != nil {
