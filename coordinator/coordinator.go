@@ -194,6 +194,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 		pb.Coordinator_Watch_FullMethodName:   true,
 		pb.Coordinator_Wallets_FullMethodName: true,
 		pb.Coordinator_Cluster_FullMethodName: true,
+		pb.Coordinator_Charter_FullMethodName: true,
 	})
 	if err != nil {
 		return errors.Join(err, lis.Close())

@@ -380,10 +380,15 @@ var (
 		pb.Signer_CreateWallet_FullMethodName: true,
 		pb.Signer_AdoptWallet_FullMethodName:  true,
 		pb.Signer_Sign_FullMethodName:         true,
+		pb.Signer_Introduce_FullMethodName:    true,
+		pb.Signer_Recall_FullMethodName:       true,
 	}
 	operatorMethods = map[string]bool{
-		pb.Operator_Status_FullMethodName: true,
-		pb.Operator_Unseal_FullMethodName: true,
-		pb.Operator_Seal_FullMethodName:   true,
+		pb.Operator_Status_FullMethodName:    true,
+		pb.Operator_Unseal_FullMethodName:    true,
+		pb.Operator_Seal_FullMethodName:      true,
+		pb.Operator_Doctor_FullMethodName:    true,
+		pb.Operator_Introduce_FullMethodName: true,
+		pb.Operator_Recall_FullMethodName:    true,
 	}
 )

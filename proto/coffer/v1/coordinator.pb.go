@@ -26,13 +26,14 @@ const (
 type Stage int32
 
 const (
-	Stage_STAGE_UNSPECIFIED Stage = 0 // never sent
-	Stage_STAGE_APPROVAL    Stage = 1 // waits for people
-	Stage_STAGE_SIGNING     Stage = 2 // signers are asked
-	Stage_STAGE_BROADCAST   Stage = 3 // signed, on its way into a block
-	Stage_STAGE_DONE        Stage = 4 // mined and successful, or the wallet exists
-	Stage_STAGE_REFUSED     Stage = 5 // by policy or by the signers
-	Stage_STAGE_FAILED      Stage = 6 // ended otherwise: reverted, expired, rejected, out of tries
+	Stage_STAGE_UNSPECIFIED  Stage = 0 // never sent
+	Stage_STAGE_APPROVAL     Stage = 1 // waits for people
+	Stage_STAGE_SIGNING      Stage = 2 // signers are asked
+	Stage_STAGE_BROADCAST    Stage = 3 // signed, on its way into a block
+	Stage_STAGE_DONE         Stage = 4 // mined and successful, or the wallet exists
+	Stage_STAGE_REFUSED      Stage = 5 // by policy or by the signers
+	Stage_STAGE_FAILED       Stage = 6 // ended otherwise: reverted, expired, rejected, out of tries
+	Stage_STAGE_CONFIRMATION Stage = 7 // in a block, waits for more on top of it
 )
 
 // Enum value maps for Stage.
@@ -45,15 +46,17 @@ var (
 		4: "STAGE_DONE",
 		5: "STAGE_REFUSED",
 		6: "STAGE_FAILED",
+		7: "STAGE_CONFIRMATION",
 	}
 	Stage_value = map[string]int32{
-		"STAGE_UNSPECIFIED": 0,
-		"STAGE_APPROVAL":    1,
-		"STAGE_SIGNING":     2,
-		"STAGE_BROADCAST":   3,
-		"STAGE_DONE":        4,
-		"STAGE_REFUSED":     5,
-		"STAGE_FAILED":      6,
+		"STAGE_UNSPECIFIED":  0,
+		"STAGE_APPROVAL":     1,
+		"STAGE_SIGNING":      2,
+		"STAGE_BROADCAST":    3,
+		"STAGE_DONE":         4,
+		"STAGE_REFUSED":      5,
+		"STAGE_FAILED":       6,
+		"STAGE_CONFIRMATION": 7,
 	}
 )
 
@@ -84,6 +87,86 @@ func (Stage) EnumDescriptor() ([]byte, []int) {
 	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{0}
 }
 
+type CharterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CharterRequest) Reset() {
+	*x = CharterRequest{}
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CharterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CharterRequest) ProtoMessage() {}
+
+func (x *CharterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CharterRequest.ProtoReflect.Descriptor instead.
+func (*CharterRequest) Descriptor() ([]byte, []int) {
+	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{0}
+}
+
+type CharterResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	File          []byte                 `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"` // charter file, JSON, at most 1 MiB
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CharterResponse) Reset() {
+	*x = CharterResponse{}
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CharterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CharterResponse) ProtoMessage() {}
+
+func (x *CharterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CharterResponse.ProtoReflect.Descriptor instead.
+func (*CharterResponse) Descriptor() ([]byte, []int) {
+	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *CharterResponse) GetFile() []byte {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
 type AdviseRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Wallet        string                 `protobuf:"bytes,1,opt,name=wallet,proto3" json:"wallet,omitempty"`
@@ -95,7 +178,7 @@ type AdviseRequest struct {
 
 func (x *AdviseRequest) Reset() {
 	*x = AdviseRequest{}
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[0]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -107,7 +190,7 @@ func (x *AdviseRequest) String() string {
 func (*AdviseRequest) ProtoMessage() {}
 
 func (x *AdviseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[0]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -120,7 +203,7 @@ func (x *AdviseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdviseRequest.ProtoReflect.Descriptor instead.
 func (*AdviseRequest) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{0}
+	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *AdviseRequest) GetWallet() string {
@@ -156,7 +239,7 @@ type AdviseResponse struct {
 
 func (x *AdviseResponse) Reset() {
 	*x = AdviseResponse{}
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[1]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -168,7 +251,7 @@ func (x *AdviseResponse) String() string {
 func (*AdviseResponse) ProtoMessage() {}
 
 func (x *AdviseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[1]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -181,7 +264,7 @@ func (x *AdviseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdviseResponse.ProtoReflect.Descriptor instead.
 func (*AdviseResponse) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{1}
+	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *AdviseResponse) GetNonce() uint64 {
@@ -222,7 +305,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[2]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -234,7 +317,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[2]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -247,7 +330,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{2}
+	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SubmitRequest) GetIntent() *SignedMessage {
@@ -274,7 +357,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[3]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -286,7 +369,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[3]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -299,7 +382,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{3}
+	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SubmitResponse) GetIntent() *IntentView {
@@ -325,7 +408,7 @@ type StateRequest struct {
 
 func (x *StateRequest) Reset() {
 	*x = StateRequest{}
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[4]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -337,7 +420,7 @@ func (x *StateRequest) String() string {
 func (*StateRequest) ProtoMessage() {}
 
 func (x *StateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[4]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -350,7 +433,7 @@ func (x *StateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateRequest.ProtoReflect.Descriptor instead.
 func (*StateRequest) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{4}
+	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *StateRequest) GetStatement() *SignedMessage {
@@ -369,7 +452,7 @@ type StateResponse struct {
 
 func (x *StateResponse) Reset() {
 	*x = StateResponse{}
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[5]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -381,7 +464,7 @@ func (x *StateResponse) String() string {
 func (*StateResponse) ProtoMessage() {}
 
 func (x *StateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[5]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -394,7 +477,7 @@ func (x *StateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateResponse.ProtoReflect.Descriptor instead.
 func (*StateResponse) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{5}
+	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *StateResponse) GetIntent() *IntentView {
@@ -413,7 +496,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[6]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -425,7 +508,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[6]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -438,7 +521,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{6}
+	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetRequest) GetId() string {
@@ -458,7 +541,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[7]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -470,7 +553,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[7]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -483,7 +566,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{7}
+	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListRequest) GetPendingOnly() bool {
@@ -509,7 +592,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[8]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -521,7 +604,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[8]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -534,7 +617,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{8}
+	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListResponse) GetIntents() []*IntentView {
@@ -544,34 +627,124 @@ func (x *ListResponse) GetIntents() []*IntentView {
 	return nil
 }
 
-type IntentView struct {
+// Sent is one signed transaction of an intent. A fee bump adds another: all have the
+// account and nonce of the intent, so at most one is ever mined.
+type Sent struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Intent        *SignedMessage         `protobuf:"bytes,2,opt,name=intent,proto3" json:"intent,omitempty"`
-	Statements    []*SignedMessage       `protobuf:"bytes,3,rep,name=statements,proto3" json:"statements,omitempty"`
-	Stage         Stage                  `protobuf:"varint,4,opt,name=stage,proto3,enum=coffer.v1.Stage" json:"stage,omitempty"`
-	Detail        string                 `protobuf:"bytes,5,opt,name=detail,proto3" json:"detail,omitempty"`     // one sentence for people
-	Verdicts      []*SignerVerdict       `protobuf:"bytes,6,rep,name=verdicts,proto3" json:"verdicts,omitempty"` // the newest of each signer
-	UnsignedTx    []byte                 `protobuf:"bytes,7,opt,name=unsigned_tx,json=unsignedTx,proto3" json:"unsigned_tx,omitempty"`
-	RawTx         []byte                 `protobuf:"bytes,8,opt,name=raw_tx,json=rawTx,proto3" json:"raw_tx,omitempty"` // signed
-	TxHash        string                 `protobuf:"bytes,9,opt,name=tx_hash,json=txHash,proto3" json:"tx_hash,omitempty"`
-	SignedBy      []string               `protobuf:"bytes,10,rep,name=signed_by,json=signedBy,proto3" json:"signed_by,omitempty"` // the signers whose partials were combined
-	Block         uint64                 `protobuf:"varint,11,opt,name=block,proto3" json:"block,omitempty"`
-	Phases        []*Phase               `protobuf:"bytes,12,rep,name=phases,proto3" json:"phases,omitempty"` // for how long each phase lasted
-	FailureCode   string                 `protobuf:"bytes,13,opt,name=failure_code,json=failureCode,proto3" json:"failure_code,omitempty"`
-	Wallet        *SignedRecord          `protobuf:"bytes,14,opt,name=wallet,proto3" json:"wallet,omitempty"`                                     // of a create wallet that ended well
-	Updated       int64                  `protobuf:"varint,15,opt,name=updated,proto3" json:"updated,omitempty"`                                  // Unix milliseconds
-	Progress      string                 `protobuf:"bytes,16,opt,name=progress,proto3" json:"progress,omitempty"`                                 // what happens just now
-	PreviewAllows bool                   `protobuf:"varint,17,opt,name=preview_allows,json=previewAllows,proto3" json:"preview_allows,omitempty"` // what the coordinator's own preview of the rules says
-	Preview       []string               `protobuf:"bytes,18,rep,name=preview,proto3" json:"preview,omitempty"`                                   // its reasons
-	Missing       []string               `protobuf:"bytes,19,rep,name=missing,proto3" json:"missing,omitempty"`                                   // what approvals are missing, in words
+	TxHash        string                 `protobuf:"bytes,1,opt,name=tx_hash,json=txHash,proto3" json:"tx_hash,omitempty"`
+	RawTx         []byte                 `protobuf:"bytes,2,opt,name=raw_tx,json=rawTx,proto3" json:"raw_tx,omitempty"`
+	SignedBy      []string               `protobuf:"bytes,3,rep,name=signed_by,json=signedBy,proto3" json:"signed_by,omitempty"`
+	Time          int64                  `protobuf:"varint,4,opt,name=time,proto3" json:"time,omitempty"`                  // Unix milliseconds, when it was signed
+	FeeCap        []byte                 `protobuf:"bytes,5,opt,name=fee_cap,json=feeCap,proto3" json:"fee_cap,omitempty"` // big-endian; per unit of gas
+	TipCap        []byte                 `protobuf:"bytes,6,opt,name=tip_cap,json=tipCap,proto3" json:"tip_cap,omitempty"` // big-endian; per unit of gas
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
+func (x *Sent) Reset() {
+	*x = Sent{}
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sent) ProtoMessage() {}
+
+func (x *Sent) ProtoReflect() protoreflect.Message {
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sent.ProtoReflect.Descriptor instead.
+func (*Sent) Descriptor() ([]byte, []int) {
+	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Sent) GetTxHash() string {
+	if x != nil {
+		return x.TxHash
+	}
+	return ""
+}
+
+func (x *Sent) GetRawTx() []byte {
+	if x != nil {
+		return x.RawTx
+	}
+	return nil
+}
+
+func (x *Sent) GetSignedBy() []string {
+	if x != nil {
+		return x.SignedBy
+	}
+	return nil
+}
+
+func (x *Sent) GetTime() int64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
+func (x *Sent) GetFeeCap() []byte {
+	if x != nil {
+		return x.FeeCap
+	}
+	return nil
+}
+
+func (x *Sent) GetTipCap() []byte {
+	if x != nil {
+		return x.TipCap
+	}
+	return nil
+}
+
+type IntentView struct {
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	Id                  string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Intent              *SignedMessage         `protobuf:"bytes,2,opt,name=intent,proto3" json:"intent,omitempty"`
+	Statements          []*SignedMessage       `protobuf:"bytes,3,rep,name=statements,proto3" json:"statements,omitempty"`
+	Stage               Stage                  `protobuf:"varint,4,opt,name=stage,proto3,enum=coffer.v1.Stage" json:"stage,omitempty"`
+	Detail              string                 `protobuf:"bytes,5,opt,name=detail,proto3" json:"detail,omitempty"`     // one sentence for people
+	Verdicts            []*SignerVerdict       `protobuf:"bytes,6,rep,name=verdicts,proto3" json:"verdicts,omitempty"` // the newest of each signer
+	UnsignedTx          []byte                 `protobuf:"bytes,7,opt,name=unsigned_tx,json=unsignedTx,proto3" json:"unsigned_tx,omitempty"`
+	RawTx               []byte                 `protobuf:"bytes,8,opt,name=raw_tx,json=rawTx,proto3" json:"raw_tx,omitempty"` // signed
+	TxHash              string                 `protobuf:"bytes,9,opt,name=tx_hash,json=txHash,proto3" json:"tx_hash,omitempty"`
+	SignedBy            []string               `protobuf:"bytes,10,rep,name=signed_by,json=signedBy,proto3" json:"signed_by,omitempty"` // the signers whose partials were combined
+	Block               uint64                 `protobuf:"varint,11,opt,name=block,proto3" json:"block,omitempty"`
+	Phases              []*Phase               `protobuf:"bytes,12,rep,name=phases,proto3" json:"phases,omitempty"` // for how long each phase lasted
+	FailureCode         string                 `protobuf:"bytes,13,opt,name=failure_code,json=failureCode,proto3" json:"failure_code,omitempty"`
+	Wallet              *SignedRecord          `protobuf:"bytes,14,opt,name=wallet,proto3" json:"wallet,omitempty"`                                     // of a create wallet that ended well
+	Updated             int64                  `protobuf:"varint,15,opt,name=updated,proto3" json:"updated,omitempty"`                                  // Unix milliseconds
+	Progress            string                 `protobuf:"bytes,16,opt,name=progress,proto3" json:"progress,omitempty"`                                 // what happens just now
+	PreviewAllows       bool                   `protobuf:"varint,17,opt,name=preview_allows,json=previewAllows,proto3" json:"preview_allows,omitempty"` // what the coordinator's own preview of the rules says
+	Preview             []string               `protobuf:"bytes,18,rep,name=preview,proto3" json:"preview,omitempty"`                                   // its reasons
+	Missing             []string               `protobuf:"bytes,19,rep,name=missing,proto3" json:"missing,omitempty"`                                   // what approvals are missing, in words
+	Sent                []*Sent                `protobuf:"bytes,20,rep,name=sent,proto3" json:"sent,omitempty"`                                         // every transaction signed for it, oldest first
+	Confirmations       uint32                 `protobuf:"varint,21,opt,name=confirmations,proto3" json:"confirmations,omitempty"`                      // blocks that hold or follow it; 1 is its own
+	ConfirmationsWanted uint32                 `protobuf:"varint,22,opt,name=confirmations_wanted,json=confirmationsWanted,proto3" json:"confirmations_wanted,omitempty"`
+	BlockHash           []byte                 `protobuf:"bytes,23,opt,name=block_hash,json=blockHash,proto3" json:"block_hash,omitempty"` // 32 bytes
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
 func (x *IntentView) Reset() {
 	*x = IntentView{}
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[9]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -583,7 +756,7 @@ func (x *IntentView) String() string {
 func (*IntentView) ProtoMessage() {}
 
 func (x *IntentView) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[9]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -596,7 +769,7 @@ func (x *IntentView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IntentView.ProtoReflect.Descriptor instead.
 func (*IntentView) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{9}
+	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *IntentView) GetId() string {
@@ -732,6 +905,34 @@ func (x *IntentView) GetMissing() []string {
 	return nil
 }
 
+func (x *IntentView) GetSent() []*Sent {
+	if x != nil {
+		return x.Sent
+	}
+	return nil
+}
+
+func (x *IntentView) GetConfirmations() uint32 {
+	if x != nil {
+		return x.Confirmations
+	}
+	return 0
+}
+
+func (x *IntentView) GetConfirmationsWanted() uint32 {
+	if x != nil {
+		return x.ConfirmationsWanted
+	}
+	return 0
+}
+
+func (x *IntentView) GetBlockHash() []byte {
+	if x != nil {
+		return x.BlockHash
+	}
+	return nil
+}
+
 type SignerVerdict struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Signer        string                 `protobuf:"bytes,1,opt,name=signer,proto3" json:"signer,omitempty"`
@@ -744,7 +945,7 @@ type SignerVerdict struct {
 
 func (x *SignerVerdict) Reset() {
 	*x = SignerVerdict{}
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[10]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -756,7 +957,7 @@ func (x *SignerVerdict) String() string {
 func (*SignerVerdict) ProtoMessage() {}
 
 func (x *SignerVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[10]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -769,7 +970,7 @@ func (x *SignerVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignerVerdict.ProtoReflect.Descriptor instead.
 func (*SignerVerdict) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{10}
+	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SignerVerdict) GetSigner() string {
@@ -810,7 +1011,7 @@ type Phase struct {
 
 func (x *Phase) Reset() {
 	*x = Phase{}
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[11]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -822,7 +1023,7 @@ func (x *Phase) String() string {
 func (*Phase) ProtoMessage() {}
 
 func (x *Phase) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[11]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -835,7 +1036,7 @@ func (x *Phase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Phase.ProtoReflect.Descriptor instead.
 func (*Phase) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{11}
+	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Phase) GetName() string {
@@ -860,7 +1061,7 @@ type WalletsRequest struct {
 
 func (x *WalletsRequest) Reset() {
 	*x = WalletsRequest{}
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[12]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -872,7 +1073,7 @@ func (x *WalletsRequest) String() string {
 func (*WalletsRequest) ProtoMessage() {}
 
 func (x *WalletsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[12]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -885,7 +1086,7 @@ func (x *WalletsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WalletsRequest.ProtoReflect.Descriptor instead.
 func (*WalletsRequest) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{12}
+	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{15}
 }
 
 type WalletsResponse struct {
@@ -897,7 +1098,7 @@ type WalletsResponse struct {
 
 func (x *WalletsResponse) Reset() {
 	*x = WalletsResponse{}
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[13]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -909,7 +1110,7 @@ func (x *WalletsResponse) String() string {
 func (*WalletsResponse) ProtoMessage() {}
 
 func (x *WalletsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[13]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -922,7 +1123,7 @@ func (x *WalletsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WalletsResponse.ProtoReflect.Descriptor instead.
 func (*WalletsResponse) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{13}
+	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WalletsResponse) GetWallets() []*SignedRecord {
@@ -940,7 +1141,7 @@ type ClusterRequest struct {
 
 func (x *ClusterRequest) Reset() {
 	*x = ClusterRequest{}
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[14]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -952,7 +1153,7 @@ func (x *ClusterRequest) String() string {
 func (*ClusterRequest) ProtoMessage() {}
 
 func (x *ClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[14]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -965,7 +1166,7 @@ func (x *ClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterRequest.ProtoReflect.Descriptor instead.
 func (*ClusterRequest) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{14}
+	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{17}
 }
 
 type ClusterResponse struct {
@@ -977,7 +1178,7 @@ type ClusterResponse struct {
 
 func (x *ClusterResponse) Reset() {
 	*x = ClusterResponse{}
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[15]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -989,7 +1190,7 @@ func (x *ClusterResponse) String() string {
 func (*ClusterResponse) ProtoMessage() {}
 
 func (x *ClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[15]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1002,7 +1203,7 @@ func (x *ClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterResponse.ProtoReflect.Descriptor instead.
 func (*ClusterResponse) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{15}
+	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ClusterResponse) GetSigners() []*SignerState {
@@ -1018,13 +1219,17 @@ type SignerState struct {
 	Reachable     bool                   `protobuf:"varint,2,opt,name=reachable,proto3" json:"reachable,omitempty"`
 	Error         string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
 	Status        *StatusResponse        `protobuf:"bytes,4,opt,name=status,proto3" json:"status,omitempty"`
+	RoundTripUs   int64                  `protobuf:"varint,5,opt,name=round_trip_us,json=roundTripUs,proto3" json:"round_trip_us,omitempty"`    // microseconds, of the last question
+	ClockAheadMs  int64                  `protobuf:"varint,6,opt,name=clock_ahead_ms,json=clockAheadMs,proto3" json:"clock_ahead_ms,omitempty"` // how far the signer's clock is ahead of the coordinator's, milliseconds
+	Failures      uint32                 `protobuf:"varint,7,opt,name=failures,proto3" json:"failures,omitempty"`                               // recent failures, which quorums are chosen by
+	Seen          int64                  `protobuf:"varint,8,opt,name=seen,proto3" json:"seen,omitempty"`                                       // Unix seconds of its last answer
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SignerState) Reset() {
 	*x = SignerState{}
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[16]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1036,7 +1241,7 @@ func (x *SignerState) String() string {
 func (*SignerState) ProtoMessage() {}
 
 func (x *SignerState) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_coordinator_proto_msgTypes[16]
+	mi := &file_coffer_v1_coordinator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1049,7 +1254,7 @@ func (x *SignerState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignerState.ProtoReflect.Descriptor instead.
 func (*SignerState) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{16}
+	return file_coffer_v1_coordinator_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SignerState) GetName() string {
@@ -1080,11 +1285,42 @@ func (x *SignerState) GetStatus() *StatusResponse {
 	return nil
 }
 
+func (x *SignerState) GetRoundTripUs() int64 {
+	if x != nil {
+		return x.RoundTripUs
+	}
+	return 0
+}
+
+func (x *SignerState) GetClockAheadMs() int64 {
+	if x != nil {
+		return x.ClockAheadMs
+	}
+	return 0
+}
+
+func (x *SignerState) GetFailures() uint32 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+func (x *SignerState) GetSeen() int64 {
+	if x != nil {
+		return x.Seen
+	}
+	return 0
+}
+
 var File_coffer_v1_coordinator_proto protoreflect.FileDescriptor
 
 const file_coffer_v1_coordinator_proto_rawDesc = "" +
 	"\n" +
-	"\x1bcoffer/v1/coordinator.proto\x12\tcoffer.v1\x1a\x16coffer/v1/signer.proto\"S\n" +
+	"\x1bcoffer/v1/coordinator.proto\x12\tcoffer.v1\x1a\x16coffer/v1/signer.proto\"\x10\n" +
+	"\x0eCharterRequest\"%\n" +
+	"\x0fCharterResponse\x12\x12\n" +
+	"\x04file\x18\x01 \x01(\fR\x04file\"S\n" +
 	"\rAdviseRequest\x12\x16\n" +
 	"\x06wallet\x18\x01 \x01(\tR\x06wallet\x12\x14\n" +
 	"\x05chain\x18\x02 \x01(\tR\x05chain\x12\x14\n" +
@@ -1111,7 +1347,14 @@ const file_coffer_v1_coordinator_proto_rawDesc = "" +
 	"\fpending_only\x18\x01 \x01(\bR\vpendingOnly\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\rR\x05limit\"?\n" +
 	"\fListResponse\x12/\n" +
-	"\aintents\x18\x01 \x03(\v2\x15.coffer.v1.IntentViewR\aintents\"\x91\x05\n" +
+	"\aintents\x18\x01 \x03(\v2\x15.coffer.v1.IntentViewR\aintents\"\x99\x01\n" +
+	"\x04Sent\x12\x17\n" +
+	"\atx_hash\x18\x01 \x01(\tR\x06txHash\x12\x15\n" +
+	"\x06raw_tx\x18\x02 \x01(\fR\x05rawTx\x12\x1b\n" +
+	"\tsigned_by\x18\x03 \x03(\tR\bsignedBy\x12\x12\n" +
+	"\x04time\x18\x04 \x01(\x03R\x04time\x12\x17\n" +
+	"\afee_cap\x18\x05 \x01(\fR\x06feeCap\x12\x17\n" +
+	"\atip_cap\x18\x06 \x01(\fR\x06tipCap\"\xae\x06\n" +
 	"\n" +
 	"IntentView\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x120\n" +
@@ -1136,7 +1379,12 @@ const file_coffer_v1_coordinator_proto_rawDesc = "" +
 	"\bprogress\x18\x10 \x01(\tR\bprogress\x12%\n" +
 	"\x0epreview_allows\x18\x11 \x01(\bR\rpreviewAllows\x12\x18\n" +
 	"\apreview\x18\x12 \x03(\tR\apreview\x12\x18\n" +
-	"\amissing\x18\x13 \x03(\tR\amissing\"u\n" +
+	"\amissing\x18\x13 \x03(\tR\amissing\x12#\n" +
+	"\x04sent\x18\x14 \x03(\v2\x0f.coffer.v1.SentR\x04sent\x12$\n" +
+	"\rconfirmations\x18\x15 \x01(\rR\rconfirmations\x121\n" +
+	"\x14confirmations_wanted\x18\x16 \x01(\rR\x13confirmationsWanted\x12\x1d\n" +
+	"\n" +
+	"block_hash\x18\x17 \x01(\fR\tblockHash\"u\n" +
 	"\rSignerVerdict\x12\x16\n" +
 	"\x06signer\x18\x01 \x01(\tR\x06signer\x12\x18\n" +
 	"\averdict\x18\x02 \x01(\fR\averdict\x12\x1c\n" +
@@ -1150,12 +1398,16 @@ const file_coffer_v1_coordinator_proto_rawDesc = "" +
 	"\awallets\x18\x01 \x03(\v2\x17.coffer.v1.SignedRecordR\awallets\"\x10\n" +
 	"\x0eClusterRequest\"C\n" +
 	"\x0fClusterResponse\x120\n" +
-	"\asigners\x18\x01 \x03(\v2\x16.coffer.v1.SignerStateR\asigners\"\x88\x01\n" +
+	"\asigners\x18\x01 \x03(\v2\x16.coffer.v1.SignerStateR\asigners\"\x82\x02\n" +
 	"\vSignerState\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\treachable\x18\x02 \x01(\bR\treachable\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x121\n" +
-	"\x06status\x18\x04 \x01(\v2\x19.coffer.v1.StatusResponseR\x06status*\x8f\x01\n" +
+	"\x06status\x18\x04 \x01(\v2\x19.coffer.v1.StatusResponseR\x06status\x12\"\n" +
+	"\rround_trip_us\x18\x05 \x01(\x03R\vroundTripUs\x12$\n" +
+	"\x0eclock_ahead_ms\x18\x06 \x01(\x03R\fclockAheadMs\x12\x1a\n" +
+	"\bfailures\x18\a \x01(\rR\bfailures\x12\x12\n" +
+	"\x04seen\x18\b \x01(\x03R\x04seen*\xa7\x01\n" +
 	"\x05Stage\x12\x15\n" +
 	"\x11STAGE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eSTAGE_APPROVAL\x10\x01\x12\x11\n" +
@@ -1164,7 +1416,8 @@ const file_coffer_v1_coordinator_proto_rawDesc = "" +
 	"\n" +
 	"STAGE_DONE\x10\x04\x12\x11\n" +
 	"\rSTAGE_REFUSED\x10\x05\x12\x10\n" +
-	"\fSTAGE_FAILED\x10\x062\xf2\x03\n" +
+	"\fSTAGE_FAILED\x10\x06\x12\x16\n" +
+	"\x12STAGE_CONFIRMATION\x10\a2\xb4\x04\n" +
 	"\vCoordinator\x12=\n" +
 	"\x06Advise\x12\x18.coffer.v1.AdviseRequest\x1a\x19.coffer.v1.AdviseResponse\x12=\n" +
 	"\x06Submit\x12\x18.coffer.v1.SubmitRequest\x1a\x19.coffer.v1.SubmitResponse\x12:\n" +
@@ -1173,7 +1426,11 @@ const file_coffer_v1_coordinator_proto_rawDesc = "" +
 	"\x04List\x12\x16.coffer.v1.ListRequest\x1a\x17.coffer.v1.ListResponse\x127\n" +
 	"\x05Watch\x12\x15.coffer.v1.GetRequest\x1a\x15.coffer.v1.IntentView0\x01\x12@\n" +
 	"\aWallets\x12\x19.coffer.v1.WalletsRequest\x1a\x1a.coffer.v1.WalletsResponse\x12@\n" +
-	"\aCluster\x12\x19.coffer.v1.ClusterRequest\x1a\x1a.coffer.v1.ClusterResponseB!Z\x1fcoffer/proto/coffer/v1;cofferv1b\x06proto3"
+	"\aCluster\x12\x19.coffer.v1.ClusterRequest\x1a\x1a.coffer.v1.ClusterResponse\x12@\n" +
+	"\aCharter\x12\x19.coffer.v1.CharterRequest\x1a\x1a.coffer.v1.CharterResponse2\x9c\x01\n" +
+	"\x13CoordinatorOperator\x12=\n" +
+	"\x06Doctor\x12\x18.coffer.v1.DoctorRequest\x1a\x19.coffer.v1.DoctorResponse\x12F\n" +
+	"\tIntroduce\x12\x1b.coffer.v1.IntroduceRequest\x1a\x1c.coffer.v1.IntroduceResponseB!Z\x1fcoffer/proto/coffer/v1;cofferv1b\x06proto3"
 
 var (
 	file_coffer_v1_coordinator_proto_rawDescOnce sync.Once
@@ -1188,66 +1445,80 @@ func file_coffer_v1_coordinator_proto_rawDescGZIP() []byte {
 }
 
 var file_coffer_v1_coordinator_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_coffer_v1_coordinator_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_coffer_v1_coordinator_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_coffer_v1_coordinator_proto_goTypes = []any{
-	(Stage)(0),              // 0: coffer.v1.Stage
-	(*AdviseRequest)(nil),   // 1: coffer.v1.AdviseRequest
-	(*AdviseResponse)(nil),  // 2: coffer.v1.AdviseResponse
-	(*SubmitRequest)(nil),   // 3: coffer.v1.SubmitRequest
-	(*SubmitResponse)(nil),  // 4: coffer.v1.SubmitResponse
-	(*StateRequest)(nil),    // 5: coffer.v1.StateRequest
-	(*StateResponse)(nil),   // 6: coffer.v1.StateResponse
-	(*GetRequest)(nil),      // 7: coffer.v1.GetRequest
-	(*ListRequest)(nil),     // 8: coffer.v1.ListRequest
-	(*ListResponse)(nil),    // 9: coffer.v1.ListResponse
-	(*IntentView)(nil),      // 10: coffer.v1.IntentView
-	(*SignerVerdict)(nil),   // 11: coffer.v1.SignerVerdict
-	(*Phase)(nil),           // 12: coffer.v1.Phase
-	(*WalletsRequest)(nil),  // 13: coffer.v1.WalletsRequest
-	(*WalletsResponse)(nil), // 14: coffer.v1.WalletsResponse
-	(*ClusterRequest)(nil),  // 15: coffer.v1.ClusterRequest
-	(*ClusterResponse)(nil), // 16: coffer.v1.ClusterResponse
-	(*SignerState)(nil),     // 17: coffer.v1.SignerState
-	(*SignedMessage)(nil),   // 18: coffer.v1.SignedMessage
-	(*SignedRecord)(nil),    // 19: coffer.v1.SignedRecord
-	(*StatusResponse)(nil),  // 20: coffer.v1.StatusResponse
+	(Stage)(0),                // 0: coffer.v1.Stage
+	(*CharterRequest)(nil),    // 1: coffer.v1.CharterRequest
+	(*CharterResponse)(nil),   // 2: coffer.v1.CharterResponse
+	(*AdviseRequest)(nil),     // 3: coffer.v1.AdviseRequest
+	(*AdviseResponse)(nil),    // 4: coffer.v1.AdviseResponse
+	(*SubmitRequest)(nil),     // 5: coffer.v1.SubmitRequest
+	(*SubmitResponse)(nil),    // 6: coffer.v1.SubmitResponse
+	(*StateRequest)(nil),      // 7: coffer.v1.StateRequest
+	(*StateResponse)(nil),     // 8: coffer.v1.StateResponse
+	(*GetRequest)(nil),        // 9: coffer.v1.GetRequest
+	(*ListRequest)(nil),       // 10: coffer.v1.ListRequest
+	(*ListResponse)(nil),      // 11: coffer.v1.ListResponse
+	(*Sent)(nil),              // 12: coffer.v1.Sent
+	(*IntentView)(nil),        // 13: coffer.v1.IntentView
+	(*SignerVerdict)(nil),     // 14: coffer.v1.SignerVerdict
+	(*Phase)(nil),             // 15: coffer.v1.Phase
+	(*WalletsRequest)(nil),    // 16: coffer.v1.WalletsRequest
+	(*WalletsResponse)(nil),   // 17: coffer.v1.WalletsResponse
+	(*ClusterRequest)(nil),    // 18: coffer.v1.ClusterRequest
+	(*ClusterResponse)(nil),   // 19: coffer.v1.ClusterResponse
+	(*SignerState)(nil),       // 20: coffer.v1.SignerState
+	(*SignedMessage)(nil),     // 21: coffer.v1.SignedMessage
+	(*SignedRecord)(nil),      // 22: coffer.v1.SignedRecord
+	(*StatusResponse)(nil),    // 23: coffer.v1.StatusResponse
+	(*DoctorRequest)(nil),     // 24: coffer.v1.DoctorRequest
+	(*IntroduceRequest)(nil),  // 25: coffer.v1.IntroduceRequest
+	(*DoctorResponse)(nil),    // 26: coffer.v1.DoctorResponse
+	(*IntroduceResponse)(nil), // 27: coffer.v1.IntroduceResponse
 }
 var file_coffer_v1_coordinator_proto_depIdxs = []int32{
-	18, // 0: coffer.v1.SubmitRequest.intent:type_name -> coffer.v1.SignedMessage
-	10, // 1: coffer.v1.SubmitResponse.intent:type_name -> coffer.v1.IntentView
-	18, // 2: coffer.v1.StateRequest.statement:type_name -> coffer.v1.SignedMessage
-	10, // 3: coffer.v1.StateResponse.intent:type_name -> coffer.v1.IntentView
-	10, // 4: coffer.v1.ListResponse.intents:type_name -> coffer.v1.IntentView
-	18, // 5: coffer.v1.IntentView.intent:type_name -> coffer.v1.SignedMessage
-	18, // 6: coffer.v1.IntentView.statements:type_name -> coffer.v1.SignedMessage
+	21, // 0: coffer.v1.SubmitRequest.intent:type_name -> coffer.v1.SignedMessage
+	13, // 1: coffer.v1.SubmitResponse.intent:type_name -> coffer.v1.IntentView
+	21, // 2: coffer.v1.StateRequest.statement:type_name -> coffer.v1.SignedMessage
+	13, // 3: coffer.v1.StateResponse.intent:type_name -> coffer.v1.IntentView
+	13, // 4: coffer.v1.ListResponse.intents:type_name -> coffer.v1.IntentView
+	21, // 5: coffer.v1.IntentView.intent:type_name -> coffer.v1.SignedMessage
+	21, // 6: coffer.v1.IntentView.statements:type_name -> coffer.v1.SignedMessage
 	0,  // 7: coffer.v1.IntentView.stage:type_name -> coffer.v1.Stage
-	11, // 8: coffer.v1.IntentView.verdicts:type_name -> coffer.v1.SignerVerdict
-	12, // 9: coffer.v1.IntentView.phases:type_name -> coffer.v1.Phase
-	19, // 10: coffer.v1.IntentView.wallet:type_name -> coffer.v1.SignedRecord
-	19, // 11: coffer.v1.WalletsResponse.wallets:type_name -> coffer.v1.SignedRecord
-	17, // 12: coffer.v1.ClusterResponse.signers:type_name -> coffer.v1.SignerState
-	20, // 13: coffer.v1.SignerState.status:type_name -> coffer.v1.StatusResponse
-	1,  // 14: coffer.v1.Coordinator.Advise:input_type -> coffer.v1.AdviseRequest
-	3,  // 15: coffer.v1.Coordinator.Submit:input_type -> coffer.v1.SubmitRequest
-	5,  // 16: coffer.v1.Coordinator.State:input_type -> coffer.v1.StateRequest
-	7,  // 17: coffer.v1.Coordinator.Get:input_type -> coffer.v1.GetRequest
-	8,  // 18: coffer.v1.Coordinator.List:input_type -> coffer.v1.ListRequest
-	7,  // 19: coffer.v1.Coordinator.Watch:input_type -> coffer.v1.GetRequest
-	13, // 20: coffer.v1.Coordinator.Wallets:input_type -> coffer.v1.WalletsRequest
-	15, // 21: coffer.v1.Coordinator.Cluster:input_type -> coffer.v1.ClusterRequest
-	2,  // 22: coffer.v1.Coordinator.Advise:output_type -> coffer.v1.AdviseResponse
-	4,  // 23: coffer.v1.Coordinator.Submit:output_type -> coffer.v1.SubmitResponse
-	6,  // 24: coffer.v1.Coordinator.State:output_type -> coffer.v1.StateResponse
-	10, // 25: coffer.v1.Coordinator.Get:output_type -> coffer.v1.IntentView
-	9,  // 26: coffer.v1.Coordinator.List:output_type -> coffer.v1.ListResponse
-	10, // 27: coffer.v1.Coordinator.Watch:output_type -> coffer.v1.IntentView
-	14, // 28: coffer.v1.Coordinator.Wallets:output_type -> coffer.v1.WalletsResponse
-	16, // 29: coffer.v1.Coordinator.Cluster:output_type -> coffer.v1.ClusterResponse
-	22, // [22:30] is the sub-list for method output_type
-	14, // [14:22] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	14, // 8: coffer.v1.IntentView.verdicts:type_name -> coffer.v1.SignerVerdict
+	15, // 9: coffer.v1.IntentView.phases:type_name -> coffer.v1.Phase
+	22, // 10: coffer.v1.IntentView.wallet:type_name -> coffer.v1.SignedRecord
+	12, // 11: coffer.v1.IntentView.sent:type_name -> coffer.v1.Sent
+	22, // 12: coffer.v1.WalletsResponse.wallets:type_name -> coffer.v1.SignedRecord
+	20, // 13: coffer.v1.ClusterResponse.signers:type_name -> coffer.v1.SignerState
+	23, // 14: coffer.v1.SignerState.status:type_name -> coffer.v1.StatusResponse
+	3,  // 15: coffer.v1.Coordinator.Advise:input_type -> coffer.v1.AdviseRequest
+	5,  // 16: coffer.v1.Coordinator.Submit:input_type -> coffer.v1.SubmitRequest
+	7,  // 17: coffer.v1.Coordinator.State:input_type -> coffer.v1.StateRequest
+	9,  // 18: coffer.v1.Coordinator.Get:input_type -> coffer.v1.GetRequest
+	10, // 19: coffer.v1.Coordinator.List:input_type -> coffer.v1.ListRequest
+	9,  // 20: coffer.v1.Coordinator.Watch:input_type -> coffer.v1.GetRequest
+	16, // 21: coffer.v1.Coordinator.Wallets:input_type -> coffer.v1.WalletsRequest
+	18, // 22: coffer.v1.Coordinator.Cluster:input_type -> coffer.v1.ClusterRequest
+	1,  // 23: coffer.v1.Coordinator.Charter:input_type -> coffer.v1.CharterRequest
+	24, // 24: coffer.v1.CoordinatorOperator.Doctor:input_type -> coffer.v1.DoctorRequest
+	25, // 25: coffer.v1.CoordinatorOperator.Introduce:input_type -> coffer.v1.IntroduceRequest
+	4,  // 26: coffer.v1.Coordinator.Advise:output_type -> coffer.v1.AdviseResponse
+	6,  // 27: coffer.v1.Coordinator.Submit:output_type -> coffer.v1.SubmitResponse
+	8,  // 28: coffer.v1.Coordinator.State:output_type -> coffer.v1.StateResponse
+	13, // 29: coffer.v1.Coordinator.Get:output_type -> coffer.v1.IntentView
+	11, // 30: coffer.v1.Coordinator.List:output_type -> coffer.v1.ListResponse
+	13, // 31: coffer.v1.Coordinator.Watch:output_type -> coffer.v1.IntentView
+	17, // 32: coffer.v1.Coordinator.Wallets:output_type -> coffer.v1.WalletsResponse
+	19, // 33: coffer.v1.Coordinator.Cluster:output_type -> coffer.v1.ClusterResponse
+	2,  // 34: coffer.v1.Coordinator.Charter:output_type -> coffer.v1.CharterResponse
+	26, // 35: coffer.v1.CoordinatorOperator.Doctor:output_type -> coffer.v1.DoctorResponse
+	27, // 36: coffer.v1.CoordinatorOperator.Introduce:output_type -> coffer.v1.IntroduceResponse
+	26, // [26:37] is the sub-list for method output_type
+	15, // [15:26] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_coffer_v1_coordinator_proto_init() }
@@ -1262,9 +1533,9 @@ func file_coffer_v1_coordinator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coffer_v1_coordinator_proto_rawDesc), len(file_coffer_v1_coordinator_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   20,
 			NumExtensions: 0,
-			NumServices:   1,
+			NumServices:   2,
 		},
 		GoTypes:           file_coffer_v1_coordinator_proto_goTypes,
 		DependencyIndexes: file_coffer_v1_coordinator_proto_depIdxs,

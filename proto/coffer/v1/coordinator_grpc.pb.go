@@ -29,6 +29,7 @@ const (
 	Coordinator_Watch_FullMethodName   = "/coffer.v1.Coordinator/Watch"
 	Coordinator_Wallets_FullMethodName = "/coffer.v1.Coordinator/Wallets"
 	Coordinator_Cluster_FullMethodName = "/coffer.v1.Coordinator/Cluster"
+	Coordinator_Charter_FullMethodName = "/coffer.v1.Coordinator/Charter"
 )
 
 // CoordinatorClient is the client API for Coordinator service.
@@ -55,6 +56,8 @@ type CoordinatorClient interface {
 	Wallets(ctx context.Context, in *WalletsRequest, opts ...grpc.CallOption) (*WalletsResponse, error)
 	// Cluster answers the state of each signer as the coordinator sees it.
 	Cluster(ctx context.Context, in *ClusterRequest, opts ...grpc.CallOption) (*ClusterResponse, error)
+	// Charter answers the charter file with all signatures and cards that are known, for whoever pinned its digest.
+	Charter(ctx context.Context, in *CharterRequest, opts ...grpc.CallOption) (*CharterResponse, error)
 }
 
 type coordinatorClient struct {
@@ -154,6 +157,16 @@ func (c *coordinatorClient) Cluster(ctx context.Context, in *ClusterRequest, opt
 	return out, nil
 }
 
+func (c *coordinatorClient) Charter(ctx context.Context, in *CharterRequest, opts ...grpc.CallOption) (*CharterResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CharterResponse)
+	err := c.cc.Invoke(ctx, Coordinator_Charter_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CoordinatorServer is the server API for Coordinator service.
 // All implementations must embed UnimplementedCoordinatorServer
 // for forward compatibility.
@@ -178,6 +191,8 @@ type CoordinatorServer interface {
 	Wallets(context.Context, *WalletsRequest) (*WalletsResponse, error)
 	// Cluster answers the state of each signer as the coordinator sees it.
 	Cluster(context.Context, *ClusterRequest) (*ClusterResponse, error)
+	// Charter answers the charter file with all signatures and cards that are known, for whoever pinned its digest.
+	Charter(context.Context, *CharterRequest) (*CharterResponse, error)
 	mustEmbedUnimplementedCoordinatorServer()
 }
 
@@ -211,6 +226,9 @@ func (UnimplementedCoordinatorServer) Wallets(context.Context, *WalletsRequest) 
 }
 func (UnimplementedCoordinatorServer) Cluster(context.Context, *ClusterRequest) (*ClusterResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Cluster not implemented")
+}
+func (UnimplementedCoordinatorServer) Charter(context.Context, *CharterRequest) (*CharterResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Charter not implemented")
 }
 func (UnimplementedCoordinatorServer) mustEmbedUnimplementedCoordinatorServer() {}
 func (UnimplementedCoordinatorServer) testEmbeddedByValue()                     {}
@@ -370,6 +388,24 @@ func _Coordinator_Cluster_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Coordinator_Charter_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CharterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CoordinatorServer).Charter(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Coordinator_Charter_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CoordinatorServer).Charter(ctx, req.(*CharterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Coordinator_ServiceDesc is the grpc.ServiceDesc for Coordinator service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -405,6 +441,10 @@ var Coordinator_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "Cluster",
 			Handler:    _Coordinator_Cluster_Handler,
 		},
+		{
+			MethodName: "Charter",
+			Handler:    _Coordinator_Charter_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
@@ -413,5 +453,153 @@ var Coordinator_ServiceDesc = grpc.ServiceDesc{
 			ServerStreams: true,
 		},
 	},
+	Metadata: "coffer/v1/coordinator.proto",
+}
+
+const (
+	CoordinatorOperator_Doctor_FullMethodName    = "/coffer.v1.CoordinatorOperator/Doctor"
+	CoordinatorOperator_Introduce_FullMethodName = "/coffer.v1.CoordinatorOperator/Introduce"
+)
+
+// CoordinatorOperatorClient is the client API for CoordinatorOperator service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// CoordinatorOperator is served on a Unix socket, mode 0600, to whoever runs this coordinator.
+type CoordinatorOperatorClient interface {
+	// Doctor looks at everything that usually goes wrong and says what to do about it.
+	Doctor(ctx context.Context, in *DoctorRequest, opts ...grpc.CallOption) (*DoctorResponse, error)
+	// Introduce takes address records that came by another way, a card in a mail.
+	Introduce(ctx context.Context, in *IntroduceRequest, opts ...grpc.CallOption) (*IntroduceResponse, error)
+}
+
+type coordinatorOperatorClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewCoordinatorOperatorClient(cc grpc.ClientConnInterface) CoordinatorOperatorClient {
+	return &coordinatorOperatorClient{cc}
+}
+
+func (c *coordinatorOperatorClient) Doctor(ctx context.Context, in *DoctorRequest, opts ...grpc.CallOption) (*DoctorResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DoctorResponse)
+	err := c.cc.Invoke(ctx, CoordinatorOperator_Doctor_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *coordinatorOperatorClient) Introduce(ctx context.Context, in *IntroduceRequest, opts ...grpc.CallOption) (*IntroduceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(IntroduceResponse)
+	err := c.cc.Invoke(ctx, CoordinatorOperator_Introduce_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// CoordinatorOperatorServer is the server API for CoordinatorOperator service.
+// All implementations must embed UnimplementedCoordinatorOperatorServer
+// for forward compatibility.
+//
+// CoordinatorOperator is served on a Unix socket, mode 0600, to whoever runs this coordinator.
+type CoordinatorOperatorServer interface {
+	// Doctor looks at everything that usually goes wrong and says what to do about it.
+	Doctor(context.Context, *DoctorRequest) (*DoctorResponse, error)
+	// Introduce takes address records that came by another way, a card in a mail.
+	Introduce(context.Context, *IntroduceRequest) (*IntroduceResponse, error)
+	mustEmbedUnimplementedCoordinatorOperatorServer()
+}
+
+// UnimplementedCoordinatorOperatorServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedCoordinatorOperatorServer struct{}
+
+func (UnimplementedCoordinatorOperatorServer) Doctor(context.Context, *DoctorRequest) (*DoctorResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Doctor not implemented")
+}
+func (UnimplementedCoordinatorOperatorServer) Introduce(context.Context, *IntroduceRequest) (*IntroduceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Introduce not implemented")
+}
+func (UnimplementedCoordinatorOperatorServer) mustEmbedUnimplementedCoordinatorOperatorServer() {}
+func (UnimplementedCoordinatorOperatorServer) testEmbeddedByValue()                             {}
+
+// UnsafeCoordinatorOperatorServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to CoordinatorOperatorServer will
+// result in compilation errors.
+type UnsafeCoordinatorOperatorServer interface {
+	mustEmbedUnimplementedCoordinatorOperatorServer()
+}
+
+func RegisterCoordinatorOperatorServer(s grpc.ServiceRegistrar, srv CoordinatorOperatorServer) {
+	// If the following call panics, it indicates UnimplementedCoordinatorOperatorServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&CoordinatorOperator_ServiceDesc, srv)
+}
+
+func _CoordinatorOperator_Doctor_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DoctorRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CoordinatorOperatorServer).Doctor(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CoordinatorOperator_Doctor_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CoordinatorOperatorServer).Doctor(ctx, req.(*DoctorRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CoordinatorOperator_Introduce_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(IntroduceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CoordinatorOperatorServer).Introduce(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CoordinatorOperator_Introduce_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CoordinatorOperatorServer).Introduce(ctx, req.(*IntroduceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// CoordinatorOperator_ServiceDesc is the grpc.ServiceDesc for CoordinatorOperator service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var CoordinatorOperator_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "coffer.v1.CoordinatorOperator",
+	HandlerType: (*CoordinatorOperatorServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Doctor",
+			Handler:    _CoordinatorOperator_Doctor_Handler,
+		},
+		{
+			MethodName: "Introduce",
+			Handler:    _CoordinatorOperator_Introduce_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
 	Metadata: "coffer/v1/coordinator.proto",
 }

@@ -24,6 +24,58 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type Level int32
+
+const (
+	Level_LEVEL_UNSPECIFIED Level = 0 // never sent
+	Level_LEVEL_OK          Level = 1
+	Level_LEVEL_WARN        Level = 2 // works, and will not for long or for all
+	Level_LEVEL_FAIL        Level = 3 // something does not work now
+)
+
+// Enum value maps for Level.
+var (
+	Level_name = map[int32]string{
+		0: "LEVEL_UNSPECIFIED",
+		1: "LEVEL_OK",
+		2: "LEVEL_WARN",
+		3: "LEVEL_FAIL",
+	}
+	Level_value = map[string]int32{
+		"LEVEL_UNSPECIFIED": 0,
+		"LEVEL_OK":          1,
+		"LEVEL_WARN":        2,
+		"LEVEL_FAIL":        3,
+	}
+)
+
+func (x Level) Enum() *Level {
+	p := new(Level)
+	*p = x
+	return p
+}
+
+func (x Level) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Level) Descriptor() protoreflect.EnumDescriptor {
+	return file_coffer_v1_signer_proto_enumTypes[0].Descriptor()
+}
+
+func (Level) Type() protoreflect.EnumType {
+	return &file_coffer_v1_signer_proto_enumTypes[0]
+}
+
+func (x Level) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Level.Descriptor instead.
+func (Level) EnumDescriptor() ([]byte, []int) {
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{0}
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -61,23 +113,28 @@ func (*StatusRequest) Descriptor() ([]byte, []int) {
 }
 
 type StatusResponse struct {
-	state             protoimpl.MessageState `protogen:"open.v1"`
-	Signer            string                 `protobuf:"bytes,1,opt,name=signer,proto3" json:"signer,omitempty"` // name in the charter
-	PeerId            string                 `protobuf:"bytes,2,opt,name=peer_id,json=peerId,proto3" json:"peer_id,omitempty"`
-	CharterDigest     []byte                 `protobuf:"bytes,3,opt,name=charter_digest,json=charterDigest,proto3" json:"charter_digest,omitempty"` // 32 bytes
-	CharterVersion    uint64                 `protobuf:"varint,4,opt,name=charter_version,json=charterVersion,proto3" json:"charter_version,omitempty"`
-	Sealed            bool                   `protobuf:"varint,5,opt,name=sealed,proto3" json:"sealed,omitempty"`
-	Wallets           []*SignedRecord        `protobuf:"bytes,6,rep,name=wallets,proto3" json:"wallets,omitempty"` // wallet records, signed by all signers
-	Peers             []*PeerStatus          `protobuf:"bytes,7,rep,name=peers,proto3" json:"peers,omitempty"`
-	PreParameters     uint32                 `protobuf:"varint,8,opt,name=pre_parameters,json=preParameters,proto3" json:"pre_parameters,omitempty"`               // sealed sets ready in the pool
-	PreParametersBusy bool                   `protobuf:"varint,9,opt,name=pre_parameters_busy,json=preParametersBusy,proto3" json:"pre_parameters_busy,omitempty"` // a set is being searched for
-	Version           string                 `protobuf:"bytes,10,opt,name=version,proto3" json:"version,omitempty"`                                                // of the build
-	UnixTime          int64                  `protobuf:"varint,11,opt,name=unix_time,json=unixTime,proto3" json:"unix_time,omitempty"`                             // seconds
-	ActiveSessions    uint32                 `protobuf:"varint,12,opt,name=active_sessions,json=activeSessions,proto3" json:"active_sessions,omitempty"`
-	AuditSize         uint64                 `protobuf:"varint,13,opt,name=audit_size,json=auditSize,proto3" json:"audit_size,omitempty"`                  // entries
-	AuditCheckpoint   []byte                 `protobuf:"bytes,14,opt,name=audit_checkpoint,json=auditCheckpoint,proto3" json:"audit_checkpoint,omitempty"` // signed note, at most 1 KiB
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	Signer              string                 `protobuf:"bytes,1,opt,name=signer,proto3" json:"signer,omitempty"` // name in the charter
+	PeerId              string                 `protobuf:"bytes,2,opt,name=peer_id,json=peerId,proto3" json:"peer_id,omitempty"`
+	CharterDigest       []byte                 `protobuf:"bytes,3,opt,name=charter_digest,json=charterDigest,proto3" json:"charter_digest,omitempty"` // 32 bytes
+	CharterVersion      uint64                 `protobuf:"varint,4,opt,name=charter_version,json=charterVersion,proto3" json:"charter_version,omitempty"`
+	Sealed              bool                   `protobuf:"varint,5,opt,name=sealed,proto3" json:"sealed,omitempty"`
+	Wallets             []*SignedRecord        `protobuf:"bytes,6,rep,name=wallets,proto3" json:"wallets,omitempty"` // wallet records, signed by all signers
+	Peers               []*PeerStatus          `protobuf:"bytes,7,rep,name=peers,proto3" json:"peers,omitempty"`
+	PreParameters       uint32                 `protobuf:"varint,8,opt,name=pre_parameters,json=preParameters,proto3" json:"pre_parameters,omitempty"`               // sealed sets ready in the pool
+	PreParametersBusy   bool                   `protobuf:"varint,9,opt,name=pre_parameters_busy,json=preParametersBusy,proto3" json:"pre_parameters_busy,omitempty"` // a set is being searched for
+	Version             string                 `protobuf:"bytes,10,opt,name=version,proto3" json:"version,omitempty"`                                                // of the build
+	UnixTime            int64                  `protobuf:"varint,11,opt,name=unix_time,json=unixTime,proto3" json:"unix_time,omitempty"`                             // seconds
+	ActiveSessions      uint32                 `protobuf:"varint,12,opt,name=active_sessions,json=activeSessions,proto3" json:"active_sessions,omitempty"`
+	AuditSize           uint64                 `protobuf:"varint,13,opt,name=audit_size,json=auditSize,proto3" json:"audit_size,omitempty"`                        // entries
+	AuditCheckpoint     []byte                 `protobuf:"bytes,14,opt,name=audit_checkpoint,json=auditCheckpoint,proto3" json:"audit_checkpoint,omitempty"`       // signed note, at most 1 KiB
+	CharterSignatures   []*NamedSignature      `protobuf:"bytes,15,rep,name=charter_signatures,json=charterSignatures,proto3" json:"charter_signatures,omitempty"` // all that this signer holds, its own among them
+	CharterComplete     bool                   `protobuf:"varint,16,opt,name=charter_complete,json=charterComplete,proto3" json:"charter_complete,omitempty"`      // every operator has signed; before, the signer waits and signs nothing
+	Addresses           []*SignedRecord        `protobuf:"bytes,17,rep,name=addresses,proto3" json:"addresses,omitempty"`                                          // address records, the newest of each signer, its own among them
+	PreParametersWanted uint32                 `protobuf:"varint,18,opt,name=pre_parameters_wanted,json=preParametersWanted,proto3" json:"pre_parameters_wanted,omitempty"`
+	Started             int64                  `protobuf:"varint,19,opt,name=started,proto3" json:"started,omitempty"` // Unix seconds
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *StatusResponse) Reset() {
@@ -208,10 +265,50 @@ func (x *StatusResponse) GetAuditCheckpoint() []byte {
 	return nil
 }
 
+func (x *StatusResponse) GetCharterSignatures() []*NamedSignature {
+	if x != nil {
+		return x.CharterSignatures
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetCharterComplete() bool {
+	if x != nil {
+		return x.CharterComplete
+	}
+	return false
+}
+
+func (x *StatusResponse) GetAddresses() []*SignedRecord {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetPreParametersWanted() uint32 {
+	if x != nil {
+		return x.PreParametersWanted
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetStarted() int64 {
+	if x != nil {
+		return x.Started
+	}
+	return 0
+}
+
 type PeerStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Signer        string                 `protobuf:"bytes,1,opt,name=signer,proto3" json:"signer,omitempty"`
 	Connected     bool                   `protobuf:"varint,2,opt,name=connected,proto3" json:"connected,omitempty"`
+	RoundTripUs   int64                  `protobuf:"varint,3,opt,name=round_trip_us,json=roundTripUs,proto3" json:"round_trip_us,omitempty"`    // microseconds, of the last ping; 0 when unknown
+	ClockAheadMs  int64                  `protobuf:"varint,4,opt,name=clock_ahead_ms,json=clockAheadMs,proto3" json:"clock_ahead_ms,omitempty"` // how far the peer's clock is ahead of this one's, milliseconds
+	Version       string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`                                  // of the peer's build; empty when unknown
+	Error         string                 `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`                                      // why the last dial failed
+	Since         int64                  `protobuf:"varint,7,opt,name=since,proto3" json:"since,omitempty"`                                     // Unix seconds: connected or away since then
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -260,6 +357,457 @@ func (x *PeerStatus) GetConnected() bool {
 	return false
 }
 
+func (x *PeerStatus) GetRoundTripUs() int64 {
+	if x != nil {
+		return x.RoundTripUs
+	}
+	return 0
+}
+
+func (x *PeerStatus) GetClockAheadMs() int64 {
+	if x != nil {
+		return x.ClockAheadMs
+	}
+	return 0
+}
+
+func (x *PeerStatus) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *PeerStatus) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *PeerStatus) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+type IntroduceRequest struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	CharterSignatures []*NamedSignature      `protobuf:"bytes,1,rep,name=charter_signatures,json=charterSignatures,proto3" json:"charter_signatures,omitempty"`
+	Addresses         []*SignedRecord        `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *IntroduceRequest) Reset() {
+	*x = IntroduceRequest{}
+	mi := &file_coffer_v1_signer_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IntroduceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IntroduceRequest) ProtoMessage() {}
+
+func (x *IntroduceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coffer_v1_signer_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IntroduceRequest.ProtoReflect.Descriptor instead.
+func (*IntroduceRequest) Descriptor() ([]byte, []int) {
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *IntroduceRequest) GetCharterSignatures() []*NamedSignature {
+	if x != nil {
+		return x.CharterSignatures
+	}
+	return nil
+}
+
+func (x *IntroduceRequest) GetAddresses() []*SignedRecord {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+type IntroduceResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IntroduceResponse) Reset() {
+	*x = IntroduceResponse{}
+	mi := &file_coffer_v1_signer_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IntroduceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IntroduceResponse) ProtoMessage() {}
+
+func (x *IntroduceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coffer_v1_signer_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IntroduceResponse.ProtoReflect.Descriptor instead.
+func (*IntroduceResponse) Descriptor() ([]byte, []int) {
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{4}
+}
+
+type RecallRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	After         []byte                 `protobuf:"bytes,1,opt,name=after,proto3" json:"after,omitempty"`  // digest of the last one seen; empty at first
+	Limit         uint32                 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"` // at most 100; 0 means 100
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecallRequest) Reset() {
+	*x = RecallRequest{}
+	mi := &file_coffer_v1_signer_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecallRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecallRequest) ProtoMessage() {}
+
+func (x *RecallRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coffer_v1_signer_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecallRequest.ProtoReflect.Descriptor instead.
+func (*RecallRequest) Descriptor() ([]byte, []int) {
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *RecallRequest) GetAfter() []byte {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *RecallRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type RecallResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Intents       []*KnownIntent         `protobuf:"bytes,1,rep,name=intents,proto3" json:"intents,omitempty"` // by digest, ascending
+	More          bool                   `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecallResponse) Reset() {
+	*x = RecallResponse{}
+	mi := &file_coffer_v1_signer_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecallResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecallResponse) ProtoMessage() {}
+
+func (x *RecallResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coffer_v1_signer_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecallResponse.ProtoReflect.Descriptor instead.
+func (*RecallResponse) Descriptor() ([]byte, []int) {
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RecallResponse) GetIntents() []*KnownIntent {
+	if x != nil {
+		return x.Intents
+	}
+	return nil
+}
+
+func (x *RecallResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+type KnownIntent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Intent        *SignedMessage         `protobuf:"bytes,1,opt,name=intent,proto3" json:"intent,omitempty"`
+	Statements    []*SignedMessage       `protobuf:"bytes,2,rep,name=statements,proto3" json:"statements,omitempty"`
+	UnsignedTx    []byte                 `protobuf:"bytes,3,opt,name=unsigned_tx,json=unsignedTx,proto3" json:"unsigned_tx,omitempty"` // the last that this signer was asked to sign
+	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`                             // noted, released or signed: how far this signer went
+	Seen          int64                  `protobuf:"varint,5,opt,name=seen,proto3" json:"seen,omitempty"`                              // Unix seconds
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KnownIntent) Reset() {
+	*x = KnownIntent{}
+	mi := &file_coffer_v1_signer_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KnownIntent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KnownIntent) ProtoMessage() {}
+
+func (x *KnownIntent) ProtoReflect() protoreflect.Message {
+	mi := &file_coffer_v1_signer_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KnownIntent.ProtoReflect.Descriptor instead.
+func (*KnownIntent) Descriptor() ([]byte, []int) {
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *KnownIntent) GetIntent() *SignedMessage {
+	if x != nil {
+		return x.Intent
+	}
+	return nil
+}
+
+func (x *KnownIntent) GetStatements() []*SignedMessage {
+	if x != nil {
+		return x.Statements
+	}
+	return nil
+}
+
+func (x *KnownIntent) GetUnsignedTx() []byte {
+	if x != nil {
+		return x.UnsignedTx
+	}
+	return nil
+}
+
+func (x *KnownIntent) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *KnownIntent) GetSeen() int64 {
+	if x != nil {
+		return x.Seen
+	}
+	return 0
+}
+
+type DoctorRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DoctorRequest) Reset() {
+	*x = DoctorRequest{}
+	mi := &file_coffer_v1_signer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DoctorRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DoctorRequest) ProtoMessage() {}
+
+func (x *DoctorRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coffer_v1_signer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DoctorRequest.ProtoReflect.Descriptor instead.
+func (*DoctorRequest) Descriptor() ([]byte, []int) {
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{8}
+}
+
+type DoctorResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Findings      []*Finding             `protobuf:"bytes,1,rep,name=findings,proto3" json:"findings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DoctorResponse) Reset() {
+	*x = DoctorResponse{}
+	mi := &file_coffer_v1_signer_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DoctorResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DoctorResponse) ProtoMessage() {}
+
+func (x *DoctorResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coffer_v1_signer_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DoctorResponse.ProtoReflect.Descriptor instead.
+func (*DoctorResponse) Descriptor() ([]byte, []int) {
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *DoctorResponse) GetFindings() []*Finding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+type Finding struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Level         Level                  `protobuf:"varint,1,opt,name=level,proto3,enum=coffer.v1.Level" json:"level,omitempty"`
+	Subject       string                 `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"` // clock, peer b, disk, ...
+	Text          string                 `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`       // what is so
+	Remedy        string                 `protobuf:"bytes,4,opt,name=remedy,proto3" json:"remedy,omitempty"`   // what to do; empty when all is well
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Finding) Reset() {
+	*x = Finding{}
+	mi := &file_coffer_v1_signer_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Finding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Finding) ProtoMessage() {}
+
+func (x *Finding) ProtoReflect() protoreflect.Message {
+	mi := &file_coffer_v1_signer_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Finding.ProtoReflect.Descriptor instead.
+func (*Finding) Descriptor() ([]byte, []int) {
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Finding) GetLevel() Level {
+	if x != nil {
+		return x.Level
+	}
+	return Level_LEVEL_UNSPECIFIED
+}
+
+func (x *Finding) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *Finding) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Finding) GetRemedy() string {
+	if x != nil {
+		return x.Remedy
+	}
+	return ""
+}
+
 // A canonical message with its signatures by name.
 type SignedRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -271,7 +819,7 @@ type SignedRecord struct {
 
 func (x *SignedRecord) Reset() {
 	*x = SignedRecord{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[3]
+	mi := &file_coffer_v1_signer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -283,7 +831,7 @@ func (x *SignedRecord) String() string {
 func (*SignedRecord) ProtoMessage() {}
 
 func (x *SignedRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[3]
+	mi := &file_coffer_v1_signer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -296,7 +844,7 @@ func (x *SignedRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignedRecord.ProtoReflect.Descriptor instead.
 func (*SignedRecord) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{3}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SignedRecord) GetRaw() []byte {
@@ -323,7 +871,7 @@ type NamedSignature struct {
 
 func (x *NamedSignature) Reset() {
 	*x = NamedSignature{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[4]
+	mi := &file_coffer_v1_signer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -335,7 +883,7 @@ func (x *NamedSignature) String() string {
 func (*NamedSignature) ProtoMessage() {}
 
 func (x *NamedSignature) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[4]
+	mi := &file_coffer_v1_signer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -348,7 +896,7 @@ func (x *NamedSignature) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamedSignature.ProtoReflect.Descriptor instead.
 func (*NamedSignature) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{4}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *NamedSignature) GetName() string {
@@ -376,7 +924,7 @@ type SignedMessage struct {
 
 func (x *SignedMessage) Reset() {
 	*x = SignedMessage{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[5]
+	mi := &file_coffer_v1_signer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -388,7 +936,7 @@ func (x *SignedMessage) String() string {
 func (*SignedMessage) ProtoMessage() {}
 
 func (x *SignedMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[5]
+	mi := &file_coffer_v1_signer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -401,7 +949,7 @@ func (x *SignedMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignedMessage.ProtoReflect.Descriptor instead.
 func (*SignedMessage) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{5}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SignedMessage) GetRaw() []byte {
@@ -429,7 +977,7 @@ type JudgeRequest struct {
 
 func (x *JudgeRequest) Reset() {
 	*x = JudgeRequest{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[6]
+	mi := &file_coffer_v1_signer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -441,7 +989,7 @@ func (x *JudgeRequest) String() string {
 func (*JudgeRequest) ProtoMessage() {}
 
 func (x *JudgeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[6]
+	mi := &file_coffer_v1_signer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -454,7 +1002,7 @@ func (x *JudgeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JudgeRequest.ProtoReflect.Descriptor instead.
 func (*JudgeRequest) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{6}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *JudgeRequest) GetIntent() *SignedMessage {
@@ -488,7 +1036,7 @@ type JudgeResponse struct {
 
 func (x *JudgeResponse) Reset() {
 	*x = JudgeResponse{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[7]
+	mi := &file_coffer_v1_signer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -500,7 +1048,7 @@ func (x *JudgeResponse) String() string {
 func (*JudgeResponse) ProtoMessage() {}
 
 func (x *JudgeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[7]
+	mi := &file_coffer_v1_signer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -513,7 +1061,7 @@ func (x *JudgeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JudgeResponse.ProtoReflect.Descriptor instead.
 func (*JudgeResponse) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{7}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *JudgeResponse) GetVerdict() []byte {
@@ -541,7 +1089,7 @@ type CreateWalletRequest struct {
 
 func (x *CreateWalletRequest) Reset() {
 	*x = CreateWalletRequest{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[8]
+	mi := &file_coffer_v1_signer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -553,7 +1101,7 @@ func (x *CreateWalletRequest) String() string {
 func (*CreateWalletRequest) ProtoMessage() {}
 
 func (x *CreateWalletRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[8]
+	mi := &file_coffer_v1_signer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -566,7 +1114,7 @@ func (x *CreateWalletRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateWalletRequest.ProtoReflect.Descriptor instead.
 func (*CreateWalletRequest) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{8}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CreateWalletRequest) GetIntent() *SignedMessage {
@@ -605,7 +1153,7 @@ type CeremonyEvent struct {
 
 func (x *CeremonyEvent) Reset() {
 	*x = CeremonyEvent{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[9]
+	mi := &file_coffer_v1_signer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -617,7 +1165,7 @@ func (x *CeremonyEvent) String() string {
 func (*CeremonyEvent) ProtoMessage() {}
 
 func (x *CeremonyEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[9]
+	mi := &file_coffer_v1_signer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -630,7 +1178,7 @@ func (x *CeremonyEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CeremonyEvent.ProtoReflect.Descriptor instead.
 func (*CeremonyEvent) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{9}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CeremonyEvent) GetEvent() isCeremonyEvent_Event {
@@ -713,7 +1261,7 @@ type AdoptWalletRequest struct {
 
 func (x *AdoptWalletRequest) Reset() {
 	*x = AdoptWalletRequest{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[10]
+	mi := &file_coffer_v1_signer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -725,7 +1273,7 @@ func (x *AdoptWalletRequest) String() string {
 func (*AdoptWalletRequest) ProtoMessage() {}
 
 func (x *AdoptWalletRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[10]
+	mi := &file_coffer_v1_signer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -738,7 +1286,7 @@ func (x *AdoptWalletRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptWalletRequest.ProtoReflect.Descriptor instead.
 func (*AdoptWalletRequest) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{10}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AdoptWalletRequest) GetWallet() *SignedRecord {
@@ -756,7 +1304,7 @@ type AdoptWalletResponse struct {
 
 func (x *AdoptWalletResponse) Reset() {
 	*x = AdoptWalletResponse{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[11]
+	mi := &file_coffer_v1_signer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -768,7 +1316,7 @@ func (x *AdoptWalletResponse) String() string {
 func (*AdoptWalletResponse) ProtoMessage() {}
 
 func (x *AdoptWalletResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[11]
+	mi := &file_coffer_v1_signer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -781,7 +1329,7 @@ func (x *AdoptWalletResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptWalletResponse.ProtoReflect.Descriptor instead.
 func (*AdoptWalletResponse) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{11}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{19}
 }
 
 type SignRequest struct {
@@ -797,7 +1345,7 @@ type SignRequest struct {
 
 func (x *SignRequest) Reset() {
 	*x = SignRequest{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[12]
+	mi := &file_coffer_v1_signer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -809,7 +1357,7 @@ func (x *SignRequest) String() string {
 func (*SignRequest) ProtoMessage() {}
 
 func (x *SignRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[12]
+	mi := &file_coffer_v1_signer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -822,7 +1370,7 @@ func (x *SignRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignRequest.ProtoReflect.Descriptor instead.
 func (*SignRequest) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{12}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SignRequest) GetIntent() *SignedMessage {
@@ -875,7 +1423,7 @@ type SignEvent struct {
 
 func (x *SignEvent) Reset() {
 	*x = SignEvent{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[13]
+	mi := &file_coffer_v1_signer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -887,7 +1435,7 @@ func (x *SignEvent) String() string {
 func (*SignEvent) ProtoMessage() {}
 
 func (x *SignEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[13]
+	mi := &file_coffer_v1_signer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -900,7 +1448,7 @@ func (x *SignEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignEvent.ProtoReflect.Descriptor instead.
 func (*SignEvent) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{13}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SignEvent) GetEvent() isSignEvent_Event {
@@ -984,7 +1532,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[14]
+	mi := &file_coffer_v1_signer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -996,7 +1544,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[14]
+	mi := &file_coffer_v1_signer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1009,7 +1557,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{14}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Progress) GetStage() string {
@@ -1037,7 +1585,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[15]
+	mi := &file_coffer_v1_signer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1049,7 +1597,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[15]
+	mi := &file_coffer_v1_signer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1062,7 +1610,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{15}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Failure) GetCode() string {
@@ -1097,7 +1645,7 @@ type Partial struct {
 
 func (x *Partial) Reset() {
 	*x = Partial{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[16]
+	mi := &file_coffer_v1_signer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1109,7 +1657,7 @@ func (x *Partial) String() string {
 func (*Partial) ProtoMessage() {}
 
 func (x *Partial) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[16]
+	mi := &file_coffer_v1_signer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1122,7 +1670,7 @@ func (x *Partial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partial.ProtoReflect.Descriptor instead.
 func (*Partial) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{16}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Partial) GetSession() []byte {
@@ -1155,7 +1703,7 @@ type UnsealRequest struct {
 
 func (x *UnsealRequest) Reset() {
 	*x = UnsealRequest{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[17]
+	mi := &file_coffer_v1_signer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1167,7 +1715,7 @@ func (x *UnsealRequest) String() string {
 func (*UnsealRequest) ProtoMessage() {}
 
 func (x *UnsealRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[17]
+	mi := &file_coffer_v1_signer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1180,7 +1728,7 @@ func (x *UnsealRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnsealRequest.ProtoReflect.Descriptor instead.
 func (*UnsealRequest) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{17}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *UnsealRequest) GetPassphrase() []byte {
@@ -1198,7 +1746,7 @@ type UnsealResponse struct {
 
 func (x *UnsealResponse) Reset() {
 	*x = UnsealResponse{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[18]
+	mi := &file_coffer_v1_signer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1210,7 +1758,7 @@ func (x *UnsealResponse) String() string {
 func (*UnsealResponse) ProtoMessage() {}
 
 func (x *UnsealResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[18]
+	mi := &file_coffer_v1_signer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1223,7 +1771,7 @@ func (x *UnsealResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnsealResponse.ProtoReflect.Descriptor instead.
 func (*UnsealResponse) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{18}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{26}
 }
 
 type SealRequest struct {
@@ -1234,7 +1782,7 @@ type SealRequest struct {
 
 func (x *SealRequest) Reset() {
 	*x = SealRequest{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[19]
+	mi := &file_coffer_v1_signer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1246,7 +1794,7 @@ func (x *SealRequest) String() string {
 func (*SealRequest) ProtoMessage() {}
 
 func (x *SealRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[19]
+	mi := &file_coffer_v1_signer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1259,7 +1807,7 @@ func (x *SealRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealRequest.ProtoReflect.Descriptor instead.
 func (*SealRequest) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{19}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{27}
 }
 
 type SealResponse struct {
@@ -1270,7 +1818,7 @@ type SealResponse struct {
 
 func (x *SealResponse) Reset() {
 	*x = SealResponse{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[20]
+	mi := &file_coffer_v1_signer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1282,7 +1830,7 @@ func (x *SealResponse) String() string {
 func (*SealResponse) ProtoMessage() {}
 
 func (x *SealResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[20]
+	mi := &file_coffer_v1_signer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1295,7 +1843,7 @@ func (x *SealResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealResponse.ProtoReflect.Descriptor instead.
 func (*SealResponse) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{20}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{28}
 }
 
 var File_coffer_v1_signer_proto protoreflect.FileDescriptor
@@ -1303,7 +1851,7 @@ var File_coffer_v1_signer_proto protoreflect.FileDescriptor
 const file_coffer_v1_signer_proto_rawDesc = "" +
 	"\n" +
 	"\x16coffer/v1/signer.proto\x12\tcoffer.v1\"\x0f\n" +
-	"\rStatusRequest\"\x8a\x04\n" +
+	"\rStatusRequest\"\x84\x06\n" +
 	"\x0eStatusResponse\x12\x16\n" +
 	"\x06signer\x18\x01 \x01(\tR\x06signer\x12\x17\n" +
 	"\apeer_id\x18\x02 \x01(\tR\x06peerId\x12%\n" +
@@ -1320,11 +1868,48 @@ const file_coffer_v1_signer_proto_rawDesc = "" +
 	"\x0factive_sessions\x18\f \x01(\rR\x0eactiveSessions\x12\x1d\n" +
 	"\n" +
 	"audit_size\x18\r \x01(\x04R\tauditSize\x12)\n" +
-	"\x10audit_checkpoint\x18\x0e \x01(\fR\x0fauditCheckpoint\"B\n" +
+	"\x10audit_checkpoint\x18\x0e \x01(\fR\x0fauditCheckpoint\x12H\n" +
+	"\x12charter_signatures\x18\x0f \x03(\v2\x19.coffer.v1.NamedSignatureR\x11charterSignatures\x12)\n" +
+	"\x10charter_complete\x18\x10 \x01(\bR\x0fcharterComplete\x125\n" +
+	"\taddresses\x18\x11 \x03(\v2\x17.coffer.v1.SignedRecordR\taddresses\x122\n" +
+	"\x15pre_parameters_wanted\x18\x12 \x01(\rR\x13preParametersWanted\x12\x18\n" +
+	"\astarted\x18\x13 \x01(\x03R\astarted\"\xd2\x01\n" +
 	"\n" +
 	"PeerStatus\x12\x16\n" +
 	"\x06signer\x18\x01 \x01(\tR\x06signer\x12\x1c\n" +
-	"\tconnected\x18\x02 \x01(\bR\tconnected\"[\n" +
+	"\tconnected\x18\x02 \x01(\bR\tconnected\x12\"\n" +
+	"\rround_trip_us\x18\x03 \x01(\x03R\vroundTripUs\x12$\n" +
+	"\x0eclock_ahead_ms\x18\x04 \x01(\x03R\fclockAheadMs\x12\x18\n" +
+	"\aversion\x18\x05 \x01(\tR\aversion\x12\x14\n" +
+	"\x05error\x18\x06 \x01(\tR\x05error\x12\x14\n" +
+	"\x05since\x18\a \x01(\x03R\x05since\"\x93\x01\n" +
+	"\x10IntroduceRequest\x12H\n" +
+	"\x12charter_signatures\x18\x01 \x03(\v2\x19.coffer.v1.NamedSignatureR\x11charterSignatures\x125\n" +
+	"\taddresses\x18\x02 \x03(\v2\x17.coffer.v1.SignedRecordR\taddresses\"\x13\n" +
+	"\x11IntroduceResponse\";\n" +
+	"\rRecallRequest\x12\x14\n" +
+	"\x05after\x18\x01 \x01(\fR\x05after\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\rR\x05limit\"V\n" +
+	"\x0eRecallResponse\x120\n" +
+	"\aintents\x18\x01 \x03(\v2\x16.coffer.v1.KnownIntentR\aintents\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"\xc4\x01\n" +
+	"\vKnownIntent\x120\n" +
+	"\x06intent\x18\x01 \x01(\v2\x18.coffer.v1.SignedMessageR\x06intent\x128\n" +
+	"\n" +
+	"statements\x18\x02 \x03(\v2\x18.coffer.v1.SignedMessageR\n" +
+	"statements\x12\x1f\n" +
+	"\vunsigned_tx\x18\x03 \x01(\fR\n" +
+	"unsignedTx\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\tR\x05state\x12\x12\n" +
+	"\x04seen\x18\x05 \x01(\x03R\x04seen\"\x0f\n" +
+	"\rDoctorRequest\"@\n" +
+	"\x0eDoctorResponse\x12.\n" +
+	"\bfindings\x18\x01 \x03(\v2\x12.coffer.v1.FindingR\bfindings\"w\n" +
+	"\aFinding\x12&\n" +
+	"\x05level\x18\x01 \x01(\x0e2\x10.coffer.v1.LevelR\x05level\x12\x18\n" +
+	"\asubject\x18\x02 \x01(\tR\asubject\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\x12\x16\n" +
+	"\x06remedy\x18\x04 \x01(\tR\x06remedy\"[\n" +
 	"\fSignedRecord\x12\x10\n" +
 	"\x03raw\x18\x01 \x01(\fR\x03raw\x129\n" +
 	"\n" +
@@ -1393,17 +1978,29 @@ const file_coffer_v1_signer_proto_rawDesc = "" +
 	"passphrase\"\x10\n" +
 	"\x0eUnsealResponse\"\r\n" +
 	"\vSealRequest\"\x0e\n" +
-	"\fSealResponse2\xd5\x02\n" +
+	"\fSealResponse*L\n" +
+	"\x05Level\x12\x15\n" +
+	"\x11LEVEL_UNSPECIFIED\x10\x00\x12\f\n" +
+	"\bLEVEL_OK\x10\x01\x12\x0e\n" +
+	"\n" +
+	"LEVEL_WARN\x10\x02\x12\x0e\n" +
+	"\n" +
+	"LEVEL_FAIL\x10\x032\xdc\x03\n" +
 	"\x06Signer\x12=\n" +
 	"\x06Status\x12\x18.coffer.v1.StatusRequest\x1a\x19.coffer.v1.StatusResponse\x12:\n" +
 	"\x05Judge\x12\x17.coffer.v1.JudgeRequest\x1a\x18.coffer.v1.JudgeResponse\x12J\n" +
 	"\fCreateWallet\x12\x1e.coffer.v1.CreateWalletRequest\x1a\x18.coffer.v1.CeremonyEvent0\x01\x12L\n" +
 	"\vAdoptWallet\x12\x1d.coffer.v1.AdoptWalletRequest\x1a\x1e.coffer.v1.AdoptWalletResponse\x126\n" +
-	"\x04Sign\x12\x16.coffer.v1.SignRequest\x1a\x14.coffer.v1.SignEvent0\x012\xc1\x01\n" +
+	"\x04Sign\x12\x16.coffer.v1.SignRequest\x1a\x14.coffer.v1.SignEvent0\x01\x12F\n" +
+	"\tIntroduce\x12\x1b.coffer.v1.IntroduceRequest\x1a\x1c.coffer.v1.IntroduceResponse\x12=\n" +
+	"\x06Recall\x12\x18.coffer.v1.RecallRequest\x1a\x19.coffer.v1.RecallResponse2\x87\x03\n" +
 	"\bOperator\x12=\n" +
 	"\x06Status\x12\x18.coffer.v1.StatusRequest\x1a\x19.coffer.v1.StatusResponse\x12=\n" +
 	"\x06Unseal\x12\x18.coffer.v1.UnsealRequest\x1a\x19.coffer.v1.UnsealResponse\x127\n" +
-	"\x04Seal\x12\x16.coffer.v1.SealRequest\x1a\x17.coffer.v1.SealResponseB!Z\x1fcoffer/proto/coffer/v1;cofferv1b\x06proto3"
+	"\x04Seal\x12\x16.coffer.v1.SealRequest\x1a\x17.coffer.v1.SealResponse\x12=\n" +
+	"\x06Doctor\x12\x18.coffer.v1.DoctorRequest\x1a\x19.coffer.v1.DoctorResponse\x12F\n" +
+	"\tIntroduce\x12\x1b.coffer.v1.IntroduceRequest\x1a\x1c.coffer.v1.IntroduceResponse\x12=\n" +
+	"\x06Recall\x12\x18.coffer.v1.RecallRequest\x1a\x19.coffer.v1.RecallResponseB!Z\x1fcoffer/proto/coffer/v1;cofferv1b\x06proto3"
 
 var (
 	file_coffer_v1_signer_proto_rawDescOnce sync.Once
@@ -1417,70 +2014,99 @@ func file_coffer_v1_signer_proto_rawDescGZIP() []byte {
 	return file_coffer_v1_signer_proto_rawDescData
 }
 
-var file_coffer_v1_signer_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_coffer_v1_signer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_coffer_v1_signer_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_coffer_v1_signer_proto_goTypes = []any{
-	(*StatusRequest)(nil),       // 0: coffer.v1.StatusRequest
-	(*StatusResponse)(nil),      // 1: coffer.v1.StatusResponse
-	(*PeerStatus)(nil),          // 2: coffer.v1.PeerStatus
-	(*SignedRecord)(nil),        // 3: coffer.v1.SignedRecord
-	(*NamedSignature)(nil),      // 4: coffer.v1.NamedSignature
-	(*SignedMessage)(nil),       // 5: coffer.v1.SignedMessage
-	(*JudgeRequest)(nil),        // 6: coffer.v1.JudgeRequest
-	(*JudgeResponse)(nil),       // 7: coffer.v1.JudgeResponse
-	(*CreateWalletRequest)(nil), // 8: coffer.v1.CreateWalletRequest
-	(*CeremonyEvent)(nil),       // 9: coffer.v1.CeremonyEvent
-	(*AdoptWalletRequest)(nil),  // 10: coffer.v1.AdoptWalletRequest
-	(*AdoptWalletResponse)(nil), // 11: coffer.v1.AdoptWalletResponse
-	(*SignRequest)(nil),         // 12: coffer.v1.SignRequest
-	(*SignEvent)(nil),           // 13: coffer.v1.SignEvent
-	(*Progress)(nil),            // 14: coffer.v1.Progress
-	(*Failure)(nil),             // 15: coffer.v1.Failure
-	(*Partial)(nil),             // 16: coffer.v1.Partial
-	(*UnsealRequest)(nil),       // 17: coffer.v1.UnsealRequest
-	(*UnsealResponse)(nil),      // 18: coffer.v1.UnsealResponse
-	(*SealRequest)(nil),         // 19: coffer.v1.SealRequest
-	(*SealResponse)(nil),        // 20: coffer.v1.SealResponse
+	(Level)(0),                  // 0: coffer.v1.Level
+	(*StatusRequest)(nil),       // 1: coffer.v1.StatusRequest
+	(*StatusResponse)(nil),      // 2: coffer.v1.StatusResponse
+	(*PeerStatus)(nil),          // 3: coffer.v1.PeerStatus
+	(*IntroduceRequest)(nil),    // 4: coffer.v1.IntroduceRequest
+	(*IntroduceResponse)(nil),   // 5: coffer.v1.IntroduceResponse
+	(*RecallRequest)(nil),       // 6: coffer.v1.RecallRequest
+	(*RecallResponse)(nil),      // 7: coffer.v1.RecallResponse
+	(*KnownIntent)(nil),         // 8: coffer.v1.KnownIntent
+	(*DoctorRequest)(nil),       // 9: coffer.v1.DoctorRequest
+	(*DoctorResponse)(nil),      // 10: coffer.v1.DoctorResponse
+	(*Finding)(nil),             // 11: coffer.v1.Finding
+	(*SignedRecord)(nil),        // 12: coffer.v1.SignedRecord
+	(*NamedSignature)(nil),      // 13: coffer.v1.NamedSignature
+	(*SignedMessage)(nil),       // 14: coffer.v1.SignedMessage
+	(*JudgeRequest)(nil),        // 15: coffer.v1.JudgeRequest
+	(*JudgeResponse)(nil),       // 16: coffer.v1.JudgeResponse
+	(*CreateWalletRequest)(nil), // 17: coffer.v1.CreateWalletRequest
+	(*CeremonyEvent)(nil),       // 18: coffer.v1.CeremonyEvent
+	(*AdoptWalletRequest)(nil),  // 19: coffer.v1.AdoptWalletRequest
+	(*AdoptWalletResponse)(nil), // 20: coffer.v1.AdoptWalletResponse
+	(*SignRequest)(nil),         // 21: coffer.v1.SignRequest
+	(*SignEvent)(nil),           // 22: coffer.v1.SignEvent
+	(*Progress)(nil),            // 23: coffer.v1.Progress
+	(*Failure)(nil),             // 24: coffer.v1.Failure
+	(*Partial)(nil),             // 25: coffer.v1.Partial
+	(*UnsealRequest)(nil),       // 26: coffer.v1.UnsealRequest
+	(*UnsealResponse)(nil),      // 27: coffer.v1.UnsealResponse
+	(*SealRequest)(nil),         // 28: coffer.v1.SealRequest
+	(*SealResponse)(nil),        // 29: coffer.v1.SealResponse
 }
 var file_coffer_v1_signer_proto_depIdxs = []int32{
-	3,  // 0: coffer.v1.StatusResponse.wallets:type_name -> coffer.v1.SignedRecord
-	2,  // 1: coffer.v1.StatusResponse.peers:type_name -> coffer.v1.PeerStatus
-	4,  // 2: coffer.v1.SignedRecord.signatures:type_name -> coffer.v1.NamedSignature
-	5,  // 3: coffer.v1.JudgeRequest.intent:type_name -> coffer.v1.SignedMessage
-	5,  // 4: coffer.v1.JudgeRequest.statements:type_name -> coffer.v1.SignedMessage
-	5,  // 5: coffer.v1.CreateWalletRequest.intent:type_name -> coffer.v1.SignedMessage
-	5,  // 6: coffer.v1.CreateWalletRequest.statements:type_name -> coffer.v1.SignedMessage
-	14, // 7: coffer.v1.CeremonyEvent.progress:type_name -> coffer.v1.Progress
-	3,  // 8: coffer.v1.CeremonyEvent.wallet:type_name -> coffer.v1.SignedRecord
-	7,  // 9: coffer.v1.CeremonyEvent.refused:type_name -> coffer.v1.JudgeResponse
-	15, // 10: coffer.v1.CeremonyEvent.failed:type_name -> coffer.v1.Failure
-	3,  // 11: coffer.v1.AdoptWalletRequest.wallet:type_name -> coffer.v1.SignedRecord
-	5,  // 12: coffer.v1.SignRequest.intent:type_name -> coffer.v1.SignedMessage
-	5,  // 13: coffer.v1.SignRequest.statements:type_name -> coffer.v1.SignedMessage
-	14, // 14: coffer.v1.SignEvent.progress:type_name -> coffer.v1.Progress
-	16, // 15: coffer.v1.SignEvent.partial:type_name -> coffer.v1.Partial
-	7,  // 16: coffer.v1.SignEvent.refused:type_name -> coffer.v1.JudgeResponse
-	15, // 17: coffer.v1.SignEvent.failed:type_name -> coffer.v1.Failure
-	0,  // 18: coffer.v1.Signer.Status:input_type -> coffer.v1.StatusRequest
-	6,  // 19: coffer.v1.Signer.Judge:input_type -> coffer.v1.JudgeRequest
-	8,  // 20: coffer.v1.Signer.CreateWallet:input_type -> coffer.v1.CreateWalletRequest
-	10, // 21: coffer.v1.Signer.AdoptWallet:input_type -> coffer.v1.AdoptWalletRequest
-	12, // 22: coffer.v1.Signer.Sign:input_type -> coffer.v1.SignRequest
-	0,  // 23: coffer.v1.Operator.Status:input_type -> coffer.v1.StatusRequest
-	17, // 24: coffer.v1.Operator.Unseal:input_type -> coffer.v1.UnsealRequest
-	19, // 25: coffer.v1.Operator.Seal:input_type -> coffer.v1.SealRequest
-	1,  // 26: coffer.v1.Signer.Status:output_type -> coffer.v1.StatusResponse
-	7,  // 27: coffer.v1.Signer.Judge:output_type -> coffer.v1.JudgeResponse
-	9,  // 28: coffer.v1.Signer.CreateWallet:output_type -> coffer.v1.CeremonyEvent
-	11, // 29: coffer.v1.Signer.AdoptWallet:output_type -> coffer.v1.AdoptWalletResponse
-	13, // 30: coffer.v1.Signer.Sign:output_type -> coffer.v1.SignEvent
-	1,  // 31: coffer.v1.Operator.Status:output_type -> coffer.v1.StatusResponse
-	18, // 32: coffer.v1.Operator.Unseal:output_type -> coffer.v1.UnsealResponse
-	20, // 33: coffer.v1.Operator.Seal:output_type -> coffer.v1.SealResponse
-	26, // [26:34] is the sub-list for method output_type
-	18, // [18:26] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	12, // 0: coffer.v1.StatusResponse.wallets:type_name -> coffer.v1.SignedRecord
+	3,  // 1: coffer.v1.StatusResponse.peers:type_name -> coffer.v1.PeerStatus
+	13, // 2: coffer.v1.StatusResponse.charter_signatures:type_name -> coffer.v1.NamedSignature
+	12, // 3: coffer.v1.StatusResponse.addresses:type_name -> coffer.v1.SignedRecord
+	13, // 4: coffer.v1.IntroduceRequest.charter_signatures:type_name -> coffer.v1.NamedSignature
+	12, // 5: coffer.v1.IntroduceRequest.addresses:type_name -> coffer.v1.SignedRecord
+	8,  // 6: coffer.v1.RecallResponse.intents:type_name -> coffer.v1.KnownIntent
+	14, // 7: coffer.v1.KnownIntent.intent:type_name -> coffer.v1.SignedMessage
+	14, // 8: coffer.v1.KnownIntent.statements:type_name -> coffer.v1.SignedMessage
+	11, // 9: coffer.v1.DoctorResponse.findings:type_name -> coffer.v1.Finding
+	0,  // 10: coffer.v1.Finding.level:type_name -> coffer.v1.Level
+	13, // 11: coffer.v1.SignedRecord.signatures:type_name -> coffer.v1.NamedSignature
+	14, // 12: coffer.v1.JudgeRequest.intent:type_name -> coffer.v1.SignedMessage
+	14, // 13: coffer.v1.JudgeRequest.statements:type_name -> coffer.v1.SignedMessage
+	14, // 14: coffer.v1.CreateWalletRequest.intent:type_name -> coffer.v1.SignedMessage
+	14, // 15: coffer.v1.CreateWalletRequest.statements:type_name -> coffer.v1.SignedMessage
+	23, // 16: coffer.v1.CeremonyEvent.progress:type_name -> coffer.v1.Progress
+	12, // 17: coffer.v1.CeremonyEvent.wallet:type_name -> coffer.v1.SignedRecord
+	16, // 18: coffer.v1.CeremonyEvent.refused:type_name -> coffer.v1.JudgeResponse
+	24, // 19: coffer.v1.CeremonyEvent.failed:type_name -> coffer.v1.Failure
+	12, // 20: coffer.v1.AdoptWalletRequest.wallet:type_name -> coffer.v1.SignedRecord
+	14, // 21: coffer.v1.SignRequest.intent:type_name -> coffer.v1.SignedMessage
+	14, // 22: coffer.v1.SignRequest.statements:type_name -> coffer.v1.SignedMessage
+	23, // 23: coffer.v1.SignEvent.progress:type_name -> coffer.v1.Progress
+	25, // 24: coffer.v1.SignEvent.partial:type_name -> coffer.v1.Partial
+	16, // 25: coffer.v1.SignEvent.refused:type_name -> coffer.v1.JudgeResponse
+	24, // 26: coffer.v1.SignEvent.failed:type_name -> coffer.v1.Failure
+	1,  // 27: coffer.v1.Signer.Status:input_type -> coffer.v1.StatusRequest
+	15, // 28: coffer.v1.Signer.Judge:input_type -> coffer.v1.JudgeRequest
+	17, // 29: coffer.v1.Signer.CreateWallet:input_type -> coffer.v1.CreateWalletRequest
+	19, // 30: coffer.v1.Signer.AdoptWallet:input_type -> coffer.v1.AdoptWalletRequest
+	21, // 31: coffer.v1.Signer.Sign:input_type -> coffer.v1.SignRequest
+	4,  // 32: coffer.v1.Signer.Introduce:input_type -> coffer.v1.IntroduceRequest
+	6,  // 33: coffer.v1.Signer.Recall:input_type -> coffer.v1.RecallRequest
+	1,  // 34: coffer.v1.Operator.Status:input_type -> coffer.v1.StatusRequest
+	26, // 35: coffer.v1.Operator.Unseal:input_type -> coffer.v1.UnsealRequest
+	28, // 36: coffer.v1.Operator.Seal:input_type -> coffer.v1.SealRequest
+	9,  // 37: coffer.v1.Operator.Doctor:input_type -> coffer.v1.DoctorRequest
+	4,  // 38: coffer.v1.Operator.Introduce:input_type -> coffer.v1.IntroduceRequest
+	6,  // 39: coffer.v1.Operator.Recall:input_type -> coffer.v1.RecallRequest
+	2,  // 40: coffer.v1.Signer.Status:output_type -> coffer.v1.StatusResponse
+	16, // 41: coffer.v1.Signer.Judge:output_type -> coffer.v1.JudgeResponse
+	18, // 42: coffer.v1.Signer.CreateWallet:output_type -> coffer.v1.CeremonyEvent
+	20, // 43: coffer.v1.Signer.AdoptWallet:output_type -> coffer.v1.AdoptWalletResponse
+	22, // 44: coffer.v1.Signer.Sign:output_type -> coffer.v1.SignEvent
+	5,  // 45: coffer.v1.Signer.Introduce:output_type -> coffer.v1.IntroduceResponse
+	7,  // 46: coffer.v1.Signer.Recall:output_type -> coffer.v1.RecallResponse
+	2,  // 47: coffer.v1.Operator.Status:output_type -> coffer.v1.StatusResponse
+	27, // 48: coffer.v1.Operator.Unseal:output_type -> coffer.v1.UnsealResponse
+	29, // 49: coffer.v1.Operator.Seal:output_type -> coffer.v1.SealResponse
+	10, // 50: coffer.v1.Operator.Doctor:output_type -> coffer.v1.DoctorResponse
+	5,  // 51: coffer.v1.Operator.Introduce:output_type -> coffer.v1.IntroduceResponse
+	7,  // 52: coffer.v1.Operator.Recall:output_type -> coffer.v1.RecallResponse
+	40, // [40:53] is the sub-list for method output_type
+	27, // [27:40] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_coffer_v1_signer_proto_init() }
@@ -1488,13 +2114,13 @@ func file_coffer_v1_signer_proto_init() {
 	if File_coffer_v1_signer_proto != nil {
 		return
 	}
-	file_coffer_v1_signer_proto_msgTypes[9].OneofWrappers = []any{
+	file_coffer_v1_signer_proto_msgTypes[17].OneofWrappers = []any{
 		(*CeremonyEvent_Progress)(nil),
 		(*CeremonyEvent_Wallet)(nil),
 		(*CeremonyEvent_Refused)(nil),
 		(*CeremonyEvent_Failed)(nil),
 	}
-	file_coffer_v1_signer_proto_msgTypes[13].OneofWrappers = []any{
+	file_coffer_v1_signer_proto_msgTypes[21].OneofWrappers = []any{
 		(*SignEvent_Progress)(nil),
 		(*SignEvent_Partial)(nil),
 		(*SignEvent_Refused)(nil),
@@ -1505,13 +2131,14 @@ func file_coffer_v1_signer_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coffer_v1_signer_proto_rawDesc), len(file_coffer_v1_signer_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   21,
+			NumEnums:      1,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
 		GoTypes:           file_coffer_v1_signer_proto_goTypes,
 		DependencyIndexes: file_coffer_v1_signer_proto_depIdxs,
+		EnumInfos:         file_coffer_v1_signer_proto_enumTypes,
 		MessageInfos:      file_coffer_v1_signer_proto_msgTypes,
 	}.Build()
 	File_coffer_v1_signer_proto = out.File

@@ -27,6 +27,8 @@ const (
 	Signer_CreateWallet_FullMethodName = "/coffer.v1.Signer/CreateWallet"
 	Signer_AdoptWallet_FullMethodName  = "/coffer.v1.Signer/AdoptWallet"
 	Signer_Sign_FullMethodName         = "/coffer.v1.Signer/Sign"
+	Signer_Introduce_FullMethodName    = "/coffer.v1.Signer/Introduce"
+	Signer_Recall_FullMethodName       = "/coffer.v1.Signer/Recall"
 )
 
 // SignerClient is the client API for Signer service.
@@ -47,6 +49,12 @@ type SignerClient interface {
 	AdoptWallet(ctx context.Context, in *AdoptWalletRequest, opts ...grpc.CallOption) (*AdoptWalletResponse, error)
 	// Sign takes part in one signing session. The last event is a partial, a refusal or a failure.
 	Sign(ctx context.Context, in *SignRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SignEvent], error)
+	// Introduce hands over what other signers have signed of themselves: their signatures under
+	// the charter, and newer address records. Nothing in it has to be believed.
+	Introduce(ctx context.Context, in *IntroduceRequest, opts ...grpc.CallOption) (*IntroduceResponse, error)
+	// Recall answers the intents that this signer was shown by an enrolled initiator's signature,
+	// so that a coordinator that lost its store finds them again.
+	Recall(ctx context.Context, in *RecallRequest, opts ...grpc.CallOption) (*RecallResponse, error)
 }
 
 type signerClient struct {
@@ -125,6 +133,26 @@ func (c *signerClient) Sign(ctx context.Context, in *SignRequest, opts ...grpc.C
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Signer_SignClient = grpc.ServerStreamingClient[SignEvent]
 
+func (c *signerClient) Introduce(ctx context.Context, in *IntroduceRequest, opts ...grpc.CallOption) (*IntroduceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(IntroduceResponse)
+	err := c.cc.Invoke(ctx, Signer_Introduce_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *signerClient) Recall(ctx context.Context, in *RecallRequest, opts ...grpc.CallOption) (*RecallResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RecallResponse)
+	err := c.cc.Invoke(ctx, Signer_Recall_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SignerServer is the server API for Signer service.
 // All implementations must embed UnimplementedSignerServer
 // for forward compatibility.
@@ -143,6 +171,12 @@ type SignerServer interface {
 	AdoptWallet(context.Context, *AdoptWalletRequest) (*AdoptWalletResponse, error)
 	// Sign takes part in one signing session. The last event is a partial, a refusal or a failure.
 	Sign(*SignRequest, grpc.ServerStreamingServer[SignEvent]) error
+	// Introduce hands over what other signers have signed of themselves: their signatures under
+	// the charter, and newer address records. Nothing in it has to be believed.
+	Introduce(context.Context, *IntroduceRequest) (*IntroduceResponse, error)
+	// Recall answers the intents that this signer was shown by an enrolled initiator's signature,
+	// so that a coordinator that lost its store finds them again.
+	Recall(context.Context, *RecallRequest) (*RecallResponse, error)
 	mustEmbedUnimplementedSignerServer()
 }
 
@@ -167,6 +201,12 @@ func (UnimplementedSignerServer) AdoptWallet(context.Context, *AdoptWalletReques
 }
 func (UnimplementedSignerServer) Sign(*SignRequest, grpc.ServerStreamingServer[SignEvent]) error {
 	return status.Error(codes.Unimplemented, "method Sign not implemented")
+}
+func (UnimplementedSignerServer) Introduce(context.Context, *IntroduceRequest) (*IntroduceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Introduce not implemented")
+}
+func (UnimplementedSignerServer) Recall(context.Context, *RecallRequest) (*RecallResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Recall not implemented")
 }
 func (UnimplementedSignerServer) mustEmbedUnimplementedSignerServer() {}
 func (UnimplementedSignerServer) testEmbeddedByValue()                {}
@@ -265,6 +305,42 @@ func _Signer_Sign_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Signer_SignServer = grpc.ServerStreamingServer[SignEvent]
 
+func _Signer_Introduce_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(IntroduceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SignerServer).Introduce(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Signer_Introduce_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SignerServer).Introduce(ctx, req.(*IntroduceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Signer_Recall_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RecallRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SignerServer).Recall(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Signer_Recall_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SignerServer).Recall(ctx, req.(*RecallRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Signer_ServiceDesc is the grpc.ServiceDesc for Signer service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -284,6 +360,14 @@ var Signer_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "AdoptWallet",
 			Handler:    _Signer_AdoptWallet_Handler,
 		},
+		{
+			MethodName: "Introduce",
+			Handler:    _Signer_Introduce_Handler,
+		},
+		{
+			MethodName: "Recall",
+			Handler:    _Signer_Recall_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
@@ -301,9 +385,12 @@ var Signer_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	Operator_Status_FullMethodName = "/coffer.v1.Operator/Status"
-	Operator_Unseal_FullMethodName = "/coffer.v1.Operator/Unseal"
-	Operator_Seal_FullMethodName   = "/coffer.v1.Operator/Seal"
+	Operator_Status_FullMethodName    = "/coffer.v1.Operator/Status"
+	Operator_Unseal_FullMethodName    = "/coffer.v1.Operator/Unseal"
+	Operator_Seal_FullMethodName      = "/coffer.v1.Operator/Seal"
+	Operator_Doctor_FullMethodName    = "/coffer.v1.Operator/Doctor"
+	Operator_Introduce_FullMethodName = "/coffer.v1.Operator/Introduce"
+	Operator_Recall_FullMethodName    = "/coffer.v1.Operator/Recall"
 )
 
 // OperatorClient is the client API for Operator service.
@@ -315,6 +402,12 @@ type OperatorClient interface {
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
 	Unseal(ctx context.Context, in *UnsealRequest, opts ...grpc.CallOption) (*UnsealResponse, error)
 	Seal(ctx context.Context, in *SealRequest, opts ...grpc.CallOption) (*SealResponse, error)
+	// Doctor looks at everything that usually goes wrong and says what to do about it.
+	Doctor(ctx context.Context, in *DoctorRequest, opts ...grpc.CallOption) (*DoctorResponse, error)
+	// Introduce takes address records that came by another way, a card in a mail.
+	Introduce(ctx context.Context, in *IntroduceRequest, opts ...grpc.CallOption) (*IntroduceResponse, error)
+	// Recall answers the intents that this signer was shown.
+	Recall(ctx context.Context, in *RecallRequest, opts ...grpc.CallOption) (*RecallResponse, error)
 }
 
 type operatorClient struct {
@@ -355,6 +448,36 @@ func (c *operatorClient) Seal(ctx context.Context, in *SealRequest, opts ...grpc
 	return out, nil
 }
 
+func (c *operatorClient) Doctor(ctx context.Context, in *DoctorRequest, opts ...grpc.CallOption) (*DoctorResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DoctorResponse)
+	err := c.cc.Invoke(ctx, Operator_Doctor_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorClient) Introduce(ctx context.Context, in *IntroduceRequest, opts ...grpc.CallOption) (*IntroduceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(IntroduceResponse)
+	err := c.cc.Invoke(ctx, Operator_Introduce_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorClient) Recall(ctx context.Context, in *RecallRequest, opts ...grpc.CallOption) (*RecallResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RecallResponse)
+	err := c.cc.Invoke(ctx, Operator_Recall_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // OperatorServer is the server API for Operator service.
 // All implementations must embed UnimplementedOperatorServer
 // for forward compatibility.
@@ -364,6 +487,12 @@ type OperatorServer interface {
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
 	Unseal(context.Context, *UnsealRequest) (*UnsealResponse, error)
 	Seal(context.Context, *SealRequest) (*SealResponse, error)
+	// Doctor looks at everything that usually goes wrong and says what to do about it.
+	Doctor(context.Context, *DoctorRequest) (*DoctorResponse, error)
+	// Introduce takes address records that came by another way, a card in a mail.
+	Introduce(context.Context, *IntroduceRequest) (*IntroduceResponse, error)
+	// Recall answers the intents that this signer was shown.
+	Recall(context.Context, *RecallRequest) (*RecallResponse, error)
 	mustEmbedUnimplementedOperatorServer()
 }
 
@@ -382,6 +511,15 @@ func (UnimplementedOperatorServer) Unseal(context.Context, *UnsealRequest) (*Uns
 }
 func (UnimplementedOperatorServer) Seal(context.Context, *SealRequest) (*SealResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Seal not implemented")
+}
+func (UnimplementedOperatorServer) Doctor(context.Context, *DoctorRequest) (*DoctorResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Doctor not implemented")
+}
+func (UnimplementedOperatorServer) Introduce(context.Context, *IntroduceRequest) (*IntroduceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Introduce not implemented")
+}
+func (UnimplementedOperatorServer) Recall(context.Context, *RecallRequest) (*RecallResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Recall not implemented")
 }
 func (UnimplementedOperatorServer) mustEmbedUnimplementedOperatorServer() {}
 func (UnimplementedOperatorServer) testEmbeddedByValue()                  {}
@@ -458,6 +596,60 @@ func _Operator_Seal_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Operator_Doctor_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DoctorRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServer).Doctor(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operator_Doctor_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServer).Doctor(ctx, req.(*DoctorRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operator_Introduce_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(IntroduceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServer).Introduce(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operator_Introduce_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServer).Introduce(ctx, req.(*IntroduceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operator_Recall_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RecallRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServer).Recall(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operator_Recall_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServer).Recall(ctx, req.(*RecallRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Operator_ServiceDesc is the grpc.ServiceDesc for Operator service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -476,6 +668,18 @@ var Operator_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Seal",
 			Handler:    _Operator_Seal_Handler,
+		},
+		{
+			MethodName: "Doctor",
+			Handler:    _Operator_Doctor_Handler,
+		},
+		{
+			MethodName: "Introduce",
+			Handler:    _Operator_Introduce_Handler,
+		},
+		{
+			MethodName: "Recall",
+			Handler:    _Operator_Recall_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
