@@ -19,50 +19,30 @@ import (
 func main() { cli.Main(command()) }
 
 func command() *cobra.Command {
-	o := &options{}
+	o := new(cli.Daemon)
 	root := &cobra.Command{
 		Use:     "coffer-coordinator",
 		Short:   "Run the flow of intents: collect, preview, ask the signers, combine, broadcast",
 		Version: cli.Version(),
 	}
-	root.PersistentFlags().StringVar(&o.dir, "dir", "", "the coordinator's data directory (required)")
-	root.PersistentFlags().BoolVar(&o.json, "json", false, "print one JSON object to stdout")
+	o.Flags(root, "coordinator")
 	root.AddCommand(initCommand(o), cardCommand(o), joinCommand(o), runCommand(o), statusCommand(o), validateCommand(o))
 	return root
 }
 
-// options are the flags that every command has.
-type options struct {
-	dir  string
-	json bool
+func need(o *cli.Daemon) (coordinator.Dir, error) {
+	dir, err := o.Need()
+	return coordinator.Dir(dir), err
 }
 
-func (o *options) need() (coordinator.Dir, error) {
-	if o.dir == "" {
-		return "", cli.Usagef("--dir is missing: name the coordinator's data directory")
-	}
-	return coordinator.Dir(o.dir), nil
-}
-
-// done prints what a command did: v for programs, line, if there is one, for people.
-func (o *options) done(cmd *cobra.Command, v map[string]any, line string) error {
-	if o.json {
-		return cli.JSON(cmd, v)
-	}
-	if line != "" {
-		fmt.Fprintln(cmd.OutOrStdout(), line)
-	}
-	return nil
-}
-
-func initCommand(o *options) *cobra.Command {
+func initCommand(o *cli.Daemon) *cobra.Command {
 	var s coordinator.Settings
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Make a new coordinator and print its card",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d, err := o.need()
+			d, err := need(o)
 			if err != nil {
 				return err
 			}
@@ -73,10 +53,10 @@ func initCommand(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := o.done(cmd, map[string]any{"name": s.Name, "card": card}, card); err != nil {
+			if err := o.Done(cmd, map[string]any{"name": s.Name, "card": card}, card); err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "coordinator %s is made in %s; send the card to whoever writes the charter\n", s.Name, o.dir)
+			fmt.Fprintf(cmd.ErrOrStderr(), "coordinator %s is made in %s; send the card to whoever writes the charter\n", s.Name, o.Dir)
 			return nil
 		},
 	}
@@ -89,13 +69,13 @@ func initCommand(o *options) *cobra.Command {
 	return cmd
 }
 
-func cardCommand(o *options) *cobra.Command {
+func cardCommand(o *cli.Daemon) *cobra.Command {
 	return &cobra.Command{
 		Use:   "card",
 		Short: "Print this coordinator's card again",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d, err := o.need()
+			d, err := need(o)
 			if err != nil {
 				return err
 			}
@@ -103,19 +83,19 @@ func cardCommand(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return o.done(cmd, map[string]any{"card": card}, card)
+			return o.Done(cmd, map[string]any{"card": card}, card)
 		},
 	}
 }
 
-func joinCommand(o *options) *cobra.Command {
+func joinCommand(o *cli.Daemon) *cobra.Command {
 	var digest string
 	cmd := &cobra.Command{
 		Use:   "join FILE",
 		Short: "Install the charter that every operator has signed",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			d, err := o.need()
+			d, err := need(o)
 			if err != nil {
 				return err
 			}
@@ -131,20 +111,20 @@ func joinCommand(o *options) *cobra.Command {
 				return err
 			}
 			fmt.Fprintln(cmd.ErrOrStderr(), "charter installed")
-			return o.done(cmd, map[string]any{"digest": digest}, "")
+			return o.Done(cmd, map[string]any{"digest": digest}, "")
 		},
 	}
 	cmd.Flags().StringVar(&digest, "digest", "", "the digest that you heard by another channel; asked for if absent")
 	return cmd
 }
 
-func validateCommand(o *options) *cobra.Command {
+func validateCommand(o *cli.Daemon) *cobra.Command {
 	return &cobra.Command{
 		Use:   "validate",
 		Short: "Check settings and charter without starting anything",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d, err := o.need()
+			d, err := need(o)
 			if err != nil {
 				return err
 			}
@@ -156,18 +136,18 @@ func validateCommand(o *options) *cobra.Command {
 				return err
 			}
 			fmt.Fprintln(cmd.ErrOrStderr(), "settings, store and charter are valid")
-			return o.done(cmd, map[string]any{"valid": true}, "")
+			return o.Done(cmd, map[string]any{"valid": true}, "")
 		},
 	}
 }
 
-func runCommand(o *options) *cobra.Command {
+func runCommand(o *cli.Daemon) *cobra.Command {
 	return &cobra.Command{
 		Use:   "run",
 		Short: "Run the coordinator",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d, err := o.need()
+			d, err := need(o)
 			if err != nil {
 				return err
 			}
@@ -175,7 +155,7 @@ func runCommand(o *options) *cobra.Command {
 				Dir: d, Logger: cli.Logger(cmd.ErrOrStderr()),
 				Ready: func(address string) {
 					// A reader that is gone is no reason to stop serving.
-					_ = o.done(cmd, map[string]any{"ready": address}, "ready "+address)
+					_ = o.Done(cmd, map[string]any{"ready": address}, "ready "+address)
 				},
 			})
 			if err != nil {
@@ -186,13 +166,13 @@ func runCommand(o *options) *cobra.Command {
 	}
 }
 
-func statusCommand(o *options) *cobra.Command {
+func statusCommand(o *cli.Daemon) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
 		Short: "Show how the running coordinator sees the signers",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d, err := o.need()
+			d, err := need(o)
 			if err != nil {
 				return err
 			}
@@ -231,7 +211,7 @@ func statusCommand(o *options) *cobra.Command {
 				}
 				rows = append(rows, r)
 			}
-			if o.json {
+			if o.JSON {
 				return cli.JSON(cmd, map[string]any{"signers": rows})
 			}
 			for _, r := range rows {

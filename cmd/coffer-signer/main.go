@@ -36,25 +36,23 @@ func main() {
 }
 
 func command() *cobra.Command {
-	var dir string
+	o := new(cli.Daemon)
 	root := &cobra.Command{
 		Use:     "coffer-signer",
 		Short:   "Run one signer: one share of each key, and a mind of its own",
 		Version: cli.Version(),
 	}
-	root.PersistentFlags().StringVar(&dir, "dir", "", "the signer's data directory (required)")
-	root.AddCommand(initCommand(&dir), cardCommand(&dir), joinCommand(&dir), runCommand(&dir), statusCommand(&dir), unsealCommand(&dir), sealCommand(&dir), auditCommand(&dir), validateCommand(&dir))
+	o.Flags(root, "signer")
+	root.AddCommand(initCommand(o), cardCommand(o), joinCommand(o), runCommand(o), statusCommand(o), unsealCommand(o), sealCommand(o), auditCommand(o), validateCommand(o))
 	return root
 }
 
-func need(dir string) (node.Dir, error) {
-	if dir == "" {
-		return "", cli.Usagef("--dir is missing: name the signer's data directory")
-	}
-	return node.Dir(dir), nil
+func need(o *cli.Daemon) (node.Dir, error) {
+	dir, err := o.Need()
+	return node.Dir(dir), err
 }
 
-func initCommand(dir *string) *cobra.Command {
+func initCommand(o *cli.Daemon) *cobra.Command {
 	var s node.Settings
 	var name string
 	var secret cli.Secret
@@ -63,7 +61,7 @@ func initCommand(dir *string) *cobra.Command {
 		Short: "Make a new signer and print its card, one line for whoever writes the charter",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d, err := need(*dir)
+			d, err := need(o)
 			if err != nil {
 				return err
 			}
@@ -80,8 +78,10 @@ func initCommand(dir *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), card)
-			fmt.Fprintf(cmd.ErrOrStderr(), "signer %s is made in %s; send the line above to whoever writes the charter\n", name, *dir)
+			if err := o.Done(cmd, map[string]any{"name": name, "card": card}, card); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "signer %s is made in %s; send its card to whoever writes the charter\n", name, o.Dir)
 			return nil
 		},
 	}
@@ -97,13 +97,13 @@ func initCommand(dir *string) *cobra.Command {
 	return cmd
 }
 
-func cardCommand(dir *string) *cobra.Command {
+func cardCommand(o *cli.Daemon) *cobra.Command {
 	return &cobra.Command{
 		Use:   "card",
 		Short: "Print this signer's card again",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d, err := need(*dir)
+			d, err := need(o)
 			if err != nil {
 				return err
 			}
@@ -111,13 +111,12 @@ func cardCommand(dir *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), card)
-			return nil
+			return o.Done(cmd, map[string]any{"card": card}, card)
 		},
 	}
 }
 
-func joinCommand(dir *string) *cobra.Command {
+func joinCommand(o *cli.Daemon) *cobra.Command {
 	var digest string
 	cmd := &cobra.Command{
 		Use:   "join FILE",
@@ -127,7 +126,7 @@ the charter as this signer and writes the signature into FILE. Send FILE on; whe
 operator has signed, run join once more with it: the signer runs only with all signatures.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			d, err := need(*dir)
+			d, err := need(o)
 			if err != nil {
 				return err
 			}
@@ -151,23 +150,23 @@ operator has signed, run join once more with it: the signer runs only with all s
 			}
 			if err := file.Verify(); err != nil {
 				fmt.Fprintf(cmd.ErrOrStderr(), "signed and pinned; not complete yet: %v\n", err)
-				return nil
+				return o.Done(cmd, map[string]any{"digest": pin, "complete": false}, "")
 			}
 			fmt.Fprintln(cmd.ErrOrStderr(), "signed and pinned; every operator has signed")
-			return nil
+			return o.Done(cmd, map[string]any{"digest": pin, "complete": true}, "")
 		},
 	}
 	cmd.Flags().StringVar(&digest, "digest", "", "the digest that you heard by another channel; asked for if absent")
 	return cmd
 }
 
-func validateCommand(dir *string) *cobra.Command {
+func validateCommand(o *cli.Daemon) *cobra.Command {
 	return &cobra.Command{
 		Use:   "validate",
 		Short: "Check settings and charter without starting anything",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d, err := need(*dir)
+			d, err := need(o)
 			if err != nil {
 				return err
 			}
@@ -175,19 +174,19 @@ func validateCommand(dir *string) *cobra.Command {
 				return err
 			}
 			fmt.Fprintln(cmd.ErrOrStderr(), "settings and charter are valid")
-			return nil
+			return o.Done(cmd, map[string]any{"valid": true}, "")
 		},
 	}
 }
 
-func runCommand(dir *string) *cobra.Command {
+func runCommand(o *cli.Daemon) *cobra.Command {
 	var secret cli.Secret
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the signer; it starts sealed unless a passphrase is given",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d, err := need(*dir)
+			d, err := need(o)
 			if err != nil {
 				return err
 			}
@@ -212,7 +211,10 @@ func runCommand(dir *string) *cobra.Command {
 				Host: func() (engine.Host, error) {
 					return engine.NewWorker(engine.WorkerConfig{Path: self, Args: []string{workerArg}, Logger: log})
 				},
-				Ready: func(address string) { fmt.Fprintf(cmd.OutOrStdout(), "ready %s\n", address) },
+				Ready: func(address string) {
+					// A reader that is gone is no reason to stop serving.
+					_ = o.Done(cmd, map[string]any{"ready": address}, "ready "+address)
+				},
 			}
 			n, err := node.New(cfg)
 			if err != nil {
@@ -225,19 +227,18 @@ func runCommand(dir *string) *cobra.Command {
 	return cmd
 }
 
-func statusCommand(dir *string) *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
+func statusCommand(o *cli.Daemon) *cobra.Command {
+	return &cobra.Command{
 		Use:   "status",
 		Short: "Show what the running signer has and is",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return operator(cmd.Context(), *dir, func(ctx context.Context, api pb.OperatorClient) error {
+			return operator(cmd.Context(), o, func(ctx context.Context, api pb.OperatorClient) error {
 				st, err := api.Status(ctx, &pb.StatusRequest{})
 				if err != nil {
 					return err
 				}
-				if asJSON {
+				if o.JSON {
 					raw, err := protojson.MarshalOptions{Multiline: true, UseProtoNames: true}.Marshal(st)
 					if err != nil {
 						return err
@@ -249,8 +250,6 @@ func statusCommand(dir *string) *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	return cmd
 }
 
 func printStatus(cmd *cobra.Command, st *pb.StatusResponse) error {
@@ -281,7 +280,7 @@ func printStatus(cmd *cobra.Command, st *pb.StatusResponse) error {
 	return nil
 }
 
-func unsealCommand(dir *string) *cobra.Command {
+func unsealCommand(o *cli.Daemon) *cobra.Command {
 	var secret cli.Secret
 	cmd := &cobra.Command{
 		Use:   "unseal",
@@ -293,12 +292,12 @@ func unsealCommand(dir *string) *cobra.Command {
 				return err
 			}
 			defer clear(passphrase)
-			return operator(cmd.Context(), *dir, func(ctx context.Context, api pb.OperatorClient) error {
+			return operator(cmd.Context(), o, func(ctx context.Context, api pb.OperatorClient) error {
 				if _, err := api.Unseal(ctx, &pb.UnsealRequest{Passphrase: passphrase}); err != nil {
 					return err
 				}
 				fmt.Fprintln(cmd.ErrOrStderr(), "unsealed")
-				return nil
+				return o.Done(cmd, map[string]any{"sealed": false}, "")
 			})
 		},
 	}
@@ -306,33 +305,32 @@ func unsealCommand(dir *string) *cobra.Command {
 	return cmd
 }
 
-func sealCommand(dir *string) *cobra.Command {
+func sealCommand(o *cli.Daemon) *cobra.Command {
 	return &cobra.Command{
 		Use:   "seal",
 		Short: "Make the running signer forget the key of its shares",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return operator(cmd.Context(), *dir, func(ctx context.Context, api pb.OperatorClient) error {
+			return operator(cmd.Context(), o, func(ctx context.Context, api pb.OperatorClient) error {
 				if _, err := api.Seal(ctx, &pb.SealRequest{}); err != nil {
 					return err
 				}
 				fmt.Fprintln(cmd.ErrOrStderr(), "sealed")
-				return nil
+				return o.Done(cmd, map[string]any{"sealed": true}, "")
 			})
 		},
 	}
 }
 
-func auditCommand(dir *string) *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
+func auditCommand(o *cli.Daemon) *cobra.Command {
+	return &cobra.Command{
 		Use:   "audit [CHECKPOINT...]",
 		Short: "Verify this signer's audit log, every entry of it, beside a running signer too",
 		Long: `audit recomputes every hash of the log and checks its signed checkpoint. CHECKPOINT names
 files with checkpoints that were kept elsewhere, such as from an earlier status: the log must
 extend each of them, so that a rewritten log is found.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			d, err := need(*dir)
+			d, err := need(o)
 			if err != nil {
 				return err
 			}
@@ -355,15 +353,13 @@ extend each of them, so that a rewritten log is found.`,
 			if r.Identity != key.ID() {
 				return fmt.Errorf("the log is of identity %s, this signer is %s", r.Identity, key.ID())
 			}
-			if asJSON {
+			if o.JSON {
 				return cli.JSON(cmd, map[string]any{"entries": r.Size, "signed": r.Signed, "root": r.Root.String(), "origin": r.Origin})
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%d entries, none changed; the checkpoint covers %d\n", r.Size, r.Signed)
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	return cmd
 }
 
 // link makes the mesh of a node's peers.
@@ -382,8 +378,8 @@ func link(log *slog.Logger) func(node.Peers) (transport.Link, error) {
 }
 
 // operator calls the running signer on its Unix socket.
-func operator(ctx context.Context, dir string, call func(context.Context, pb.OperatorClient) error) error {
-	d, err := need(dir)
+func operator(ctx context.Context, o *cli.Daemon, call func(context.Context, pb.OperatorClient) error) error {
+	d, err := need(o)
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ func (o *options) flags(root *cobra.Command) {
 	f.StringVar(&o.as, "as", os.Getenv("COFFER_AS"), "your name in the charter (COFFER_AS)")
 	f.StringVar(&o.key, "key", os.Getenv("COFFER_KEY"), "your SSH key: a private key file, or a .pub file for ssh-agent (COFFER_KEY)")
 	f.StringVar(&o.addr, "addr", os.Getenv("COFFER_ADDR"), "host:port of the coordinator, if not the charter's (COFFER_ADDR)")
-	f.BoolVar(&o.json, "json", false, "print one JSON object to stdout")
+	cli.JSONFlag(root, &o.json)
 }
 
 func (o *options) charterFile() string { return filepath.Join(o.home, "charter.json") }

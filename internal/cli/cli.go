@@ -59,9 +59,9 @@ func Group(use, short string) *cobra.Command {
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return Usagef("unknown command %q (see %s --help)", args[0], cmd.CommandPath())
+				return unknown(cmd, args[0])
 			}
-			return Usagef("a command is missing (see %s --help)", cmd.CommandPath())
+			return Usagef("a command is missing: %s", strings.Join(words(cmd), ", "))
 		},
 	}
 }
@@ -81,23 +81,31 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdout, stderr
 	root.SetErr(stderr)
 	root.SilenceErrors = true
 	root.SilenceUsage = true
+	root.DisableSuggestions = true // they are in the hint
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		if negative.MatchString(err.Error()) {
-			err = fmt.Errorf("%w: no number here has a sign", err)
+			return Usagef("%w: no number here has a sign", err)
 		}
-		return Usagef("%w (see %s --help)", err, cmd.CommandPath())
+		return Usagef("%w", err)
 	})
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return Done
 	}
-	switch {
-	case byCobra(err) && cmd.Runnable():
-		err = Usagef("%w (usage: %s)", err, cmd.UseLine())
-	case byCobra(err):
-		err = Usagef("%w (see %s --help)", err, cmd.CommandPath())
+	if byCobra(err) {
+		if name, ok := strings.CutPrefix(err.Error(), "unknown command "); ok {
+			name, _, _ = strings.Cut(strings.TrimPrefix(name, `"`), `"`)
+			err = unknown(cmd, name)
+		} else {
+			text := counted.ReplaceAllString(err.Error(), "it takes $1 argument(s), $2 given")
+			err = Hint(Usagef("%s", text), "usage: %s", cmd.UseLine())
+		}
 	}
-	fmt.Fprintf(stderr, "%s: %s\n", root.Name(), Text(err))
+	hint := HintOf(err)
+	if hint == "" && Code(err) == Usage {
+		hint = "see " + cmd.CommandPath() + " --help"
+	}
+	fail(stderr, root.Name(), err, hint, wantsJSON(cmd, args))
 	return Code(err)
 }
 
@@ -115,6 +123,8 @@ func Code(err error) int {
 	}
 	return Failed
 }
+
+var counted = regexp.MustCompile(`^accepts (.*) arg\(s\), received (\d+)$`)
 
 var negative = regexp.MustCompile(`^unknown shorthand flag: '[0-9.]'`)
 
@@ -136,11 +146,7 @@ func byCobra(err error) bool {
 // Text is what people are shown of an error: of a gRPC error only its message.
 func Text(err error) string {
 	if s, ok := status.FromError(err); ok && s.Code() != codes.Unknown {
-		text := s.Message()
-		if s.Code() == codes.Unavailable && strings.Contains(text, "connection error") {
-			text += " (does the daemon run, and is the address right?)"
-		}
-		return Clean(text)
+		return Clean(s.Message())
 	}
 	return Clean(err.Error())
 }

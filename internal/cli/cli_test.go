@@ -20,6 +20,7 @@ import (
 
 func tree(err error) *cobra.Command {
 	root := &cobra.Command{Use: "prog", Version: cli.Version()}
+	cli.JSONFlag(root, new(bool))
 	leaf := &cobra.Command{Use: "leaf ONE", Args: cobra.ExactArgs(1), RunE: func(*cobra.Command, []string) error { return err }}
 	leaf.Flags().Int("number", 0, "")
 	group := cli.Group("group", "things")
@@ -53,13 +54,16 @@ func TestExitCodes(t *testing.T) {
 		"not found":            {status.Error(codes.NotFound, "no such intent"), "leaf x", cli.Failed, "prog: no such intent\n"},
 		"nobody there":         {status.Error(codes.Unavailable, "connection error: refused"), "leaf x", cli.Failed, "does the daemon run"},
 		"looks like cobra's":   {cli.Refusedf("requires a friend"), "leaf x", cli.Refused, "prog: requires a friend\n"},
-		"no argument":          {nil, "leaf", cli.Usage, "usage: prog leaf ONE"},
-		"unknown command":      {nil, "nonsense", cli.Usage, "nonsense"},
-		"unknown flag":         {nil, "leaf x --nonsense", cli.Usage, "see prog leaf --help"},
+		"with a hint":          {fmt.Errorf("outside: %w", cli.Hint(cli.Refusedf("no"), "ask %s", "bob")), "leaf x", cli.Refused, "prog: outside: no\nhint: ask bob\n"},
+		"two hints":            {cli.Hint(cli.Hint(errors.New("no"), "inner"), "outer"), "leaf x", cli.Failed, "prog: no\nhint: inner\n"},
+		"no argument":          {nil, "leaf", cli.Usage, "prog: it takes 1 argument(s), 0 given\nhint: usage: prog leaf ONE"},
+		"unknown command":      {nil, "nonsense", cli.Usage, "there is no command \"prog nonsense\"\nhint: see prog --help\n"},
+		"mistyped command":     {nil, "laef x", cli.Usage, "there is no command \"prog laef\"\nhint: did you mean prog leaf?\n"},
+		"unknown flag":         {nil, "leaf x --nonsense", cli.Usage, "\nhint: see prog leaf --help\n"},
 		"flag of another type": {nil, "leaf x --number many", cli.Usage, "number"},
 		"negative number":      {nil, "leaf -1", cli.Usage, "sign"},
-		"group alone":          {nil, "group", cli.Usage, "a command is missing"},
-		"group, mistyped":      {nil, "group nonsense", cli.Usage, `unknown command "nonsense"`},
+		"group alone":          {nil, "group", cli.Usage, "a command is missing: thing\n"},
+		"group, mistyped":      {nil, "group thign", cli.Usage, "did you mean prog group thing?"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, stdout, stderr := run(c.err, strings.Fields(c.args)...)
@@ -76,6 +80,25 @@ func TestJSONAndVersion(t *testing.T) {
 	}
 	if code, stdout, _ := run(nil, "--version"); code != cli.Done || !strings.Contains(stdout, cli.Version()) || cli.Version() == "" {
 		t.Errorf("exit %d, %q", code, stdout)
+	}
+}
+
+// Under --json a failure is one line of JSON, whatever came before it, and whether or
+// not the command line could be read.
+func TestJSONFailure(t *testing.T) {
+	for name, c := range map[string]struct {
+		err  error
+		args string
+		want string
+	}{
+		"failed":       {errors.New("a\nb<c>"), "leaf x --json", `{"error":"a b<c>","exit":1}`},
+		"refused":      {cli.Hint(cli.Refusedf("no"), "ask bob"), "leaf x --json", `{"error":"no","hint":"ask bob","exit":3}`},
+		"unknown flag": {nil, "leaf x --nonsense --json", `{"error":"unknown flag: --nonsense","hint":"see prog leaf --help","exit":2}`},
+		"unknown word": {nil, "laef x --json", `{"error":"there is no command \"prog laef\"","hint":"did you mean prog leaf?","exit":2}`},
+	} {
+		if _, stdout, stderr := run(c.err, strings.Fields(c.args)...); stderr != c.want+"\n" || stdout != "" {
+			t.Errorf("%s: stdout %q, stderr %s, want %s", name, stdout, stderr, c.want)
+		}
 	}
 }
 
