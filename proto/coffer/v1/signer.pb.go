@@ -591,6 +591,7 @@ type KnownIntent struct {
 	UnsignedTx    []byte                 `protobuf:"bytes,3,opt,name=unsigned_tx,json=unsignedTx,proto3" json:"unsigned_tx,omitempty"` // the last that this signer was asked to sign
 	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`                             // noted, released or signed: how far this signer went
 	Seen          int64                  `protobuf:"varint,5,opt,name=seen,proto3" json:"seen,omitempty"`                              // Unix seconds
+	Verdict       *JudgeResponse         `protobuf:"bytes,6,opt,name=verdict,proto3" json:"verdict,omitempty"`                         // what this signer would do now; to its operator only
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -658,6 +659,13 @@ func (x *KnownIntent) GetSeen() int64 {
 		return x.Seen
 	}
 	return 0
+}
+
+func (x *KnownIntent) GetVerdict() *JudgeResponse {
+	if x != nil {
+		return x.Verdict
+	}
+	return nil
 }
 
 type DoctorRequest struct {
@@ -1892,7 +1900,7 @@ const file_coffer_v1_signer_proto_rawDesc = "" +
 	"\x05limit\x18\x02 \x01(\rR\x05limit\"V\n" +
 	"\x0eRecallResponse\x120\n" +
 	"\aintents\x18\x01 \x03(\v2\x16.coffer.v1.KnownIntentR\aintents\x12\x12\n" +
-	"\x04more\x18\x02 \x01(\bR\x04more\"\xc4\x01\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"\xf8\x01\n" +
 	"\vKnownIntent\x120\n" +
 	"\x06intent\x18\x01 \x01(\v2\x18.coffer.v1.SignedMessageR\x06intent\x128\n" +
 	"\n" +
@@ -1901,7 +1909,8 @@ const file_coffer_v1_signer_proto_rawDesc = "" +
 	"\vunsigned_tx\x18\x03 \x01(\fR\n" +
 	"unsignedTx\x12\x14\n" +
 	"\x05state\x18\x04 \x01(\tR\x05state\x12\x12\n" +
-	"\x04seen\x18\x05 \x01(\x03R\x04seen\"\x0f\n" +
+	"\x04seen\x18\x05 \x01(\x03R\x04seen\x122\n" +
+	"\averdict\x18\x06 \x01(\v2\x18.coffer.v1.JudgeResponseR\averdict\"\x0f\n" +
 	"\rDoctorRequest\"@\n" +
 	"\x0eDoctorResponse\x12.\n" +
 	"\bfindings\x18\x01 \x03(\v2\x12.coffer.v1.FindingR\bfindings\"w\n" +
@@ -2058,55 +2067,56 @@ var file_coffer_v1_signer_proto_depIdxs = []int32{
 	8,  // 6: coffer.v1.RecallResponse.intents:type_name -> coffer.v1.KnownIntent
 	14, // 7: coffer.v1.KnownIntent.intent:type_name -> coffer.v1.SignedMessage
 	14, // 8: coffer.v1.KnownIntent.statements:type_name -> coffer.v1.SignedMessage
-	11, // 9: coffer.v1.DoctorResponse.findings:type_name -> coffer.v1.Finding
-	0,  // 10: coffer.v1.Finding.level:type_name -> coffer.v1.Level
-	13, // 11: coffer.v1.SignedRecord.signatures:type_name -> coffer.v1.NamedSignature
-	14, // 12: coffer.v1.JudgeRequest.intent:type_name -> coffer.v1.SignedMessage
-	14, // 13: coffer.v1.JudgeRequest.statements:type_name -> coffer.v1.SignedMessage
-	14, // 14: coffer.v1.CreateWalletRequest.intent:type_name -> coffer.v1.SignedMessage
-	14, // 15: coffer.v1.CreateWalletRequest.statements:type_name -> coffer.v1.SignedMessage
-	23, // 16: coffer.v1.CeremonyEvent.progress:type_name -> coffer.v1.Progress
-	12, // 17: coffer.v1.CeremonyEvent.wallet:type_name -> coffer.v1.SignedRecord
-	16, // 18: coffer.v1.CeremonyEvent.refused:type_name -> coffer.v1.JudgeResponse
-	24, // 19: coffer.v1.CeremonyEvent.failed:type_name -> coffer.v1.Failure
-	12, // 20: coffer.v1.AdoptWalletRequest.wallet:type_name -> coffer.v1.SignedRecord
-	14, // 21: coffer.v1.SignRequest.intent:type_name -> coffer.v1.SignedMessage
-	14, // 22: coffer.v1.SignRequest.statements:type_name -> coffer.v1.SignedMessage
-	23, // 23: coffer.v1.SignEvent.progress:type_name -> coffer.v1.Progress
-	25, // 24: coffer.v1.SignEvent.partial:type_name -> coffer.v1.Partial
-	16, // 25: coffer.v1.SignEvent.refused:type_name -> coffer.v1.JudgeResponse
-	24, // 26: coffer.v1.SignEvent.failed:type_name -> coffer.v1.Failure
-	1,  // 27: coffer.v1.Signer.Status:input_type -> coffer.v1.StatusRequest
-	15, // 28: coffer.v1.Signer.Judge:input_type -> coffer.v1.JudgeRequest
-	17, // 29: coffer.v1.Signer.CreateWallet:input_type -> coffer.v1.CreateWalletRequest
-	19, // 30: coffer.v1.Signer.AdoptWallet:input_type -> coffer.v1.AdoptWalletRequest
-	21, // 31: coffer.v1.Signer.Sign:input_type -> coffer.v1.SignRequest
-	4,  // 32: coffer.v1.Signer.Introduce:input_type -> coffer.v1.IntroduceRequest
-	6,  // 33: coffer.v1.Signer.Recall:input_type -> coffer.v1.RecallRequest
-	1,  // 34: coffer.v1.Operator.Status:input_type -> coffer.v1.StatusRequest
-	26, // 35: coffer.v1.Operator.Unseal:input_type -> coffer.v1.UnsealRequest
-	28, // 36: coffer.v1.Operator.Seal:input_type -> coffer.v1.SealRequest
-	9,  // 37: coffer.v1.Operator.Doctor:input_type -> coffer.v1.DoctorRequest
-	4,  // 38: coffer.v1.Operator.Introduce:input_type -> coffer.v1.IntroduceRequest
-	6,  // 39: coffer.v1.Operator.Recall:input_type -> coffer.v1.RecallRequest
-	2,  // 40: coffer.v1.Signer.Status:output_type -> coffer.v1.StatusResponse
-	16, // 41: coffer.v1.Signer.Judge:output_type -> coffer.v1.JudgeResponse
-	18, // 42: coffer.v1.Signer.CreateWallet:output_type -> coffer.v1.CeremonyEvent
-	20, // 43: coffer.v1.Signer.AdoptWallet:output_type -> coffer.v1.AdoptWalletResponse
-	22, // 44: coffer.v1.Signer.Sign:output_type -> coffer.v1.SignEvent
-	5,  // 45: coffer.v1.Signer.Introduce:output_type -> coffer.v1.IntroduceResponse
-	7,  // 46: coffer.v1.Signer.Recall:output_type -> coffer.v1.RecallResponse
-	2,  // 47: coffer.v1.Operator.Status:output_type -> coffer.v1.StatusResponse
-	27, // 48: coffer.v1.Operator.Unseal:output_type -> coffer.v1.UnsealResponse
-	29, // 49: coffer.v1.Operator.Seal:output_type -> coffer.v1.SealResponse
-	10, // 50: coffer.v1.Operator.Doctor:output_type -> coffer.v1.DoctorResponse
-	5,  // 51: coffer.v1.Operator.Introduce:output_type -> coffer.v1.IntroduceResponse
-	7,  // 52: coffer.v1.Operator.Recall:output_type -> coffer.v1.RecallResponse
-	40, // [40:53] is the sub-list for method output_type
-	27, // [27:40] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	16, // 9: coffer.v1.KnownIntent.verdict:type_name -> coffer.v1.JudgeResponse
+	11, // 10: coffer.v1.DoctorResponse.findings:type_name -> coffer.v1.Finding
+	0,  // 11: coffer.v1.Finding.level:type_name -> coffer.v1.Level
+	13, // 12: coffer.v1.SignedRecord.signatures:type_name -> coffer.v1.NamedSignature
+	14, // 13: coffer.v1.JudgeRequest.intent:type_name -> coffer.v1.SignedMessage
+	14, // 14: coffer.v1.JudgeRequest.statements:type_name -> coffer.v1.SignedMessage
+	14, // 15: coffer.v1.CreateWalletRequest.intent:type_name -> coffer.v1.SignedMessage
+	14, // 16: coffer.v1.CreateWalletRequest.statements:type_name -> coffer.v1.SignedMessage
+	23, // 17: coffer.v1.CeremonyEvent.progress:type_name -> coffer.v1.Progress
+	12, // 18: coffer.v1.CeremonyEvent.wallet:type_name -> coffer.v1.SignedRecord
+	16, // 19: coffer.v1.CeremonyEvent.refused:type_name -> coffer.v1.JudgeResponse
+	24, // 20: coffer.v1.CeremonyEvent.failed:type_name -> coffer.v1.Failure
+	12, // 21: coffer.v1.AdoptWalletRequest.wallet:type_name -> coffer.v1.SignedRecord
+	14, // 22: coffer.v1.SignRequest.intent:type_name -> coffer.v1.SignedMessage
+	14, // 23: coffer.v1.SignRequest.statements:type_name -> coffer.v1.SignedMessage
+	23, // 24: coffer.v1.SignEvent.progress:type_name -> coffer.v1.Progress
+	25, // 25: coffer.v1.SignEvent.partial:type_name -> coffer.v1.Partial
+	16, // 26: coffer.v1.SignEvent.refused:type_name -> coffer.v1.JudgeResponse
+	24, // 27: coffer.v1.SignEvent.failed:type_name -> coffer.v1.Failure
+	1,  // 28: coffer.v1.Signer.Status:input_type -> coffer.v1.StatusRequest
+	15, // 29: coffer.v1.Signer.Judge:input_type -> coffer.v1.JudgeRequest
+	17, // 30: coffer.v1.Signer.CreateWallet:input_type -> coffer.v1.CreateWalletRequest
+	19, // 31: coffer.v1.Signer.AdoptWallet:input_type -> coffer.v1.AdoptWalletRequest
+	21, // 32: coffer.v1.Signer.Sign:input_type -> coffer.v1.SignRequest
+	4,  // 33: coffer.v1.Signer.Introduce:input_type -> coffer.v1.IntroduceRequest
+	6,  // 34: coffer.v1.Signer.Recall:input_type -> coffer.v1.RecallRequest
+	1,  // 35: coffer.v1.Operator.Status:input_type -> coffer.v1.StatusRequest
+	26, // 36: coffer.v1.Operator.Unseal:input_type -> coffer.v1.UnsealRequest
+	28, // 37: coffer.v1.Operator.Seal:input_type -> coffer.v1.SealRequest
+	9,  // 38: coffer.v1.Operator.Doctor:input_type -> coffer.v1.DoctorRequest
+	4,  // 39: coffer.v1.Operator.Introduce:input_type -> coffer.v1.IntroduceRequest
+	6,  // 40: coffer.v1.Operator.Recall:input_type -> coffer.v1.RecallRequest
+	2,  // 41: coffer.v1.Signer.Status:output_type -> coffer.v1.StatusResponse
+	16, // 42: coffer.v1.Signer.Judge:output_type -> coffer.v1.JudgeResponse
+	18, // 43: coffer.v1.Signer.CreateWallet:output_type -> coffer.v1.CeremonyEvent
+	20, // 44: coffer.v1.Signer.AdoptWallet:output_type -> coffer.v1.AdoptWalletResponse
+	22, // 45: coffer.v1.Signer.Sign:output_type -> coffer.v1.SignEvent
+	5,  // 46: coffer.v1.Signer.Introduce:output_type -> coffer.v1.IntroduceResponse
+	7,  // 47: coffer.v1.Signer.Recall:output_type -> coffer.v1.RecallResponse
+	2,  // 48: coffer.v1.Operator.Status:output_type -> coffer.v1.StatusResponse
+	27, // 49: coffer.v1.Operator.Unseal:output_type -> coffer.v1.UnsealResponse
+	29, // 50: coffer.v1.Operator.Seal:output_type -> coffer.v1.SealResponse
+	10, // 51: coffer.v1.Operator.Doctor:output_type -> coffer.v1.DoctorResponse
+	5,  // 52: coffer.v1.Operator.Introduce:output_type -> coffer.v1.IntroduceResponse
+	7,  // 53: coffer.v1.Operator.Recall:output_type -> coffer.v1.RecallResponse
+	41, // [41:54] is the sub-list for method output_type
+	28, // [28:41] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_coffer_v1_signer_proto_init() }
