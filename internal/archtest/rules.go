@@ -125,6 +125,7 @@ var Meeting = []string{
 	"coffer/charter", "coffer/wallet", "coffer/policy", "coffer/intent", "coffer/approval", "coffer/verdict", "coffer/partial", "coffer/chain/evm/...", // the pure stages
 	"coffer/proto/...", "coffer/rpc", // what travels between them
 	"coffer/audit", "coffer/store", "coffer/internal/datadir", "coffer/internal/nearest", // each has its own directory, made and opened by the same code
+	"coffer/observe", // what an operator watches
 }
 
 // ImpureCalls are the functions that pure packages must not call, by package.
