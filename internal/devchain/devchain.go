@@ -36,6 +36,11 @@ type Config struct {
 	Alloc  map[evm.Address]*big.Int // wei in the first block
 	Ready  func(url string)         // optional; called once, when requests are answered
 	Logger *slog.Logger             // optional
+	// BlockTime, if not zero, is after how long a block is sealed though nothing waits, so
+	// that confirmations are counted as elsewhere.
+	BlockTime time.Duration
+	// Control, if set, takes the chain into its hands once Ready was called.
+	Control *Control
 }
 
 // Run serves the chain until ctx ends, which is not an error. Its state is gone then.
@@ -63,15 +68,20 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 	}()
 	cfg.Logger.Info("dev chain serves", "url", url, "chain_id", ChainID)
+	if cfg.Control == nil {
+		cfg.Control = new(Control)
+	}
+	cfg.Control.take(backend)
+	defer cfg.Control.take(nil)
 	if cfg.Ready != nil {
 		cfg.Ready(url)
 	}
-	return mine(ctx, backend, url, cfg.Logger)
+	return mine(ctx, cfg, url)
 }
 
 // mine seals a block whenever transactions wait. A transaction whose fee cap is below
 // the base fee waits through blocks that lower it, as it would elsewhere.
-func mine(ctx context.Context, backend *simulated.Backend, url string, logger *slog.Logger) error {
+func mine(ctx context.Context, cfg Config, url string) error {
 	// The pool is asked through our own server: the backend's client only has the
 	// pending block, which go-ethereum keeps for two seconds, as long as each payment would take.
 	pool, err := rpc.DialContext(ctx, url)
@@ -81,6 +91,7 @@ func mine(ctx context.Context, backend *simulated.Backend, url string, logger *s
 	defer pool.Close()
 	tick := time.NewTicker(blockTick)
 	defer tick.Stop()
+	last := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -94,9 +105,11 @@ func mine(ctx context.Context, backend *simulated.Backend, url string, logger *s
 			}
 			return fmt.Errorf("dev chain: count waiting transactions: %w", err)
 		}
-		if status.Pending > 0 {
-			block := backend.Commit()
-			logger.Debug("dev chain sealed a block", "hash", block.Hex(), "transactions", uint(status.Pending))
+		if status.Pending > 0 || cfg.BlockTime > 0 && time.Since(last) >= cfg.BlockTime {
+			if block, sealed := cfg.Control.tick(); sealed {
+				last = time.Now()
+				cfg.Logger.Debug("dev chain sealed a block", "hash", block.Hex(), "transactions", uint(status.Pending))
+			}
 		}
 	}
 }

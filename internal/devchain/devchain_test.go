@@ -23,7 +23,7 @@ import (
 var ether = big.NewInt(1e18)
 
 // up starts a chain on a free port, on which the faucet has 100 ether, and stops it with the test.
-func up(t *testing.T) (url string, faucet *devchain.Faucet) {
+func up(t *testing.T, options ...func(*devchain.Config)) (url string, faucet *devchain.Faucet) {
 	t.Helper()
 	faucet, err := devchain.NewFaucet()
 	if err != nil {
@@ -31,12 +31,14 @@ func up(t *testing.T) (url string, faucet *devchain.Faucet) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	ready, done := make(chan string, 1), make(chan error, 1)
-	go func() {
-		done <- devchain.Run(ctx, devchain.Config{
-			Alloc: map[evm.Address]*big.Int{faucet.Address(): new(big.Int).Mul(ether, big.NewInt(100))},
-			Ready: func(url string) { ready <- url },
-		})
-	}()
+	cfg := devchain.Config{
+		Alloc: map[evm.Address]*big.Int{faucet.Address(): new(big.Int).Mul(ether, big.NewInt(100))},
+		Ready: func(url string) { ready <- url },
+	}
+	for _, o := range options {
+		o(&cfg)
+	}
+	go func() { done <- devchain.Run(ctx, cfg) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-done; err != nil {
