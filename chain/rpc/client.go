@@ -1,12 +1,9 @@
 package rpc
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/big"
 	"net/http"
 	"net/url"
@@ -24,17 +21,18 @@ import (
 )
 
 const (
-	maxAnswer   = 4 << 20          // bytes; a block header or a receipt is far smaller
+	maxAnswer   = 16 << 20         // bytes; a block with all its transactions, the longest answer, is smaller
 	callTimeout = 20 * time.Second // for a whole request, also when the caller's context has no deadline
 )
 
 var errTooLong = fmt.Errorf("more than %d bytes", maxAnswer)
 
-// Client talks to one node of one chain. It is safe for concurrent use.
+// Client talks to the nodes of one chain: to the first that answers. It is safe for
+// concurrent use.
 type Client struct {
 	eth     *ethclient.Client
 	chainID uint64
-	host    string // for errors: the URL without what may be secret in it
+	nodes   *nodes
 }
 
 // Receipt says what became of a mined transaction.
@@ -47,33 +45,32 @@ type Receipt struct {
 	Fee       *big.Int // wei: gas used × the price that was paid
 }
 
-// Dial connects to the node at an http or https URL and refuses one that serves
-// another chain than chainID.
-func Dial(ctx context.Context, rawURL string, chainID uint64) (*Client, error) {
-	u, err := url.Parse(rawURL)
-	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		// The URL itself is not quoted: it may contain a key.
-		return nil, fmt.Errorf("%w: want http://host:port or https://host/…", ErrURL)
+// Dial connects to the node at an http or https URL, or to the first of the fallbacks
+// that answers while that one does not, and refuses nodes of another chain than chainID.
+func Dial(ctx context.Context, rawURL string, chainID uint64, fallbacks ...string) (*Client, error) {
+	n := &nodes{next: bounded{http.DefaultTransport.(*http.Transport).Clone()}, chainID: chainID}
+	for _, raw := range append([]string{rawURL}, fallbacks...) {
+		u, err := url.Parse(raw)
+		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+			// The URL itself is not quoted: it may contain a key.
+			return nil, fmt.Errorf("%w: want http://host:port or https://host/…", ErrURL)
+		}
+		n.list = append(n.list, &endpoint{url: u})
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
 	conn, err := geth.DialOptions(ctx, rawURL, geth.WithHTTPClient(&http.Client{
-		Transport: bounded{transport},
+		Transport: n,
 		Timeout:   callTimeout,
 		// A redirect would take what we send, a signed transaction included, to a host that nobody configured.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}))
 	if err != nil {
-		return nil, fmt.Errorf("connect to chain node at %s: %w", u.Host, classify(err))
+		return nil, fmt.Errorf("connect to chain node at %s: %w", n.host(), classify(err))
 	}
-	c := &Client{eth: ethclient.NewClient(conn), chainID: chainID, host: u.Host}
-	got, err := c.eth.ChainID(ctx)
-	if err != nil {
+	c := &Client{eth: ethclient.NewClient(conn), chainID: chainID, nodes: n}
+	// The first request finds out whether there is a node of this chain at all.
+	if _, err := c.eth.ChainID(ctx); err != nil {
 		c.Close()
 		return nil, c.fail("ask for the chain id", err)
-	}
-	if !got.IsUint64() || got.Uint64() != chainID {
-		c.Close()
-		return nil, fmt.Errorf("chain node at %s: %w: its chain id is %s, want %d", u.Host, ErrChainID, got, chainID)
 	}
 	return c, nil
 }
@@ -85,7 +82,7 @@ func (c *Client) Close() { c.eth.Close() }
 func (c *Client) ChainID() uint64 { return c.chainID }
 
 func (c *Client) fail(action string, err error) error {
-	return fmt.Errorf("%s at chain node %s: %w", action, c.host, classify(err))
+	return fmt.Errorf("%s at chain node %s: %w", action, c.nodes.host(), classify(err))
 }
 
 // Nonce is the number of the account's mined transactions, that is the first nonce
@@ -142,11 +139,11 @@ func (c *Client) Fees(ctx context.Context) (evm.Fees, error) {
 		return evm.Fees{}, c.fail("ask for the newest block", err)
 	}
 	if head.BaseFee == nil {
-		return evm.Fees{}, fmt.Errorf("chain node %s: %w: its newest block has no base fee; the chain needs EIP-1559", c.host, ErrResponse)
+		return evm.Fees{}, fmt.Errorf("chain node %s: %w: its newest block has no base fee; the chain needs EIP-1559", c.nodes.host(), ErrResponse)
 	}
 	// A sign would pass through the arithmetic below and come out as a fee.
 	if tip.Sign() < 0 || head.BaseFee.Sign() < 0 || tip.BitLen() > 128 || head.BaseFee.BitLen() > 128 {
-		return evm.Fees{}, fmt.Errorf("chain node %s: %w: tip %s or base fee %s is out of range", c.host, ErrResponse, tip, head.BaseFee)
+		return evm.Fees{}, fmt.Errorf("chain node %s: %w: tip %s or base fee %s is out of range", c.nodes.host(), ErrResponse, tip, head.BaseFee)
 	}
 	feeCap := new(big.Int).Lsh(head.BaseFee, 1)
 	return evm.Fees{TipCap: tip, FeeCap: feeCap.Add(feeCap, tip)}, nil
@@ -174,7 +171,7 @@ func (c *Client) Broadcast(ctx context.Context, raw []byte) (hash [32]byte, err 
 	err = c.eth.Client().CallContext(ctx, &answer, "eth_sendRawTransaction", hexutil.Encode(raw))
 	if err == nil {
 		if answer != hash {
-			return [32]byte{}, fmt.Errorf("broadcast at chain node %s: %w: it names transaction %s, we sent %x", c.host, ErrResponse, answer, hash)
+			return [32]byte{}, fmt.Errorf("broadcast at chain node %s: %w: it names transaction %s, we sent %x", c.nodes.host(), ErrResponse, answer, hash)
 		}
 		return hash, nil
 	}
@@ -188,7 +185,7 @@ func (c *Client) Broadcast(ctx context.Context, raw []byte) (hash [32]byte, err 
 		if found == nil {
 			return hash, nil
 		}
-		if !errors.Is(found, ErrNotFound) || errors.Is(found, errIndexing) {
+		if !errors.Is(found, ErrNotFound) || errors.Is(found, ErrIndexing) {
 			return [32]byte{}, fmt.Errorf("broadcast: the nonce is used, but by which transaction is unknown: %w: %s", ErrUnreachable, clip(found.Error()))
 		}
 	}
@@ -202,7 +199,7 @@ func (c *Client) Receipt(ctx context.Context, hash [32]byte) (*Receipt, error) {
 		return nil, c.fail(fmt.Sprintf("ask for the receipt of %x", hash), err)
 	}
 	if r.TxHash != hash || r.BlockNumber == nil || !r.BlockNumber.IsUint64() || r.EffectiveGasPrice == nil || r.EffectiveGasPrice.Sign() < 0 {
-		return nil, fmt.Errorf("receipt of %x at chain node %s: %w: it is of another transaction or incomplete", hash, c.host, ErrResponse)
+		return nil, fmt.Errorf("receipt of %x at chain node %s: %w: it is of another transaction or incomplete", hash, c.nodes.host(), ErrResponse)
 	}
 	return &Receipt{
 		Hash: r.TxHash, Block: r.BlockNumber.Uint64(), BlockHash: r.BlockHash,
@@ -210,28 +207,4 @@ func (c *Client) Receipt(ctx context.Context, hash [32]byte) (*Receipt, error) {
 		GasUsed:   r.GasUsed,
 		Fee:       new(big.Int).Mul(new(big.Int).SetUint64(r.GasUsed), r.EffectiveGasPrice),
 	}, nil
-}
-
-// bounded cuts answers at maxAnswer, so that a node cannot fill our memory, and turns
-// what is no JSON into an error that the library would report as a parse error only.
-type bounded struct{ next http.RoundTripper }
-
-func (b bounded) RoundTrip(request *http.Request) (*http.Response, error) {
-	response, err := b.next.RoundTrip(request)
-	if err != nil {
-		return nil, err
-	}
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
-	response.Body.Close()
-	if err != nil {
-		return nil, err
-	}
-	if len(body) > maxAnswer {
-		return nil, errTooLong
-	}
-	if response.StatusCode == http.StatusOK && !json.Valid(body) {
-		return nil, errors.New("the answer is no JSON; is this a JSON-RPC endpoint?")
-	}
-	response.Body = io.NopCloser(bytes.NewReader(body))
-	return response, nil
 }

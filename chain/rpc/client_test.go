@@ -423,7 +423,7 @@ func TestHostileAnswers(t *testing.T) {
 		{"another's receipt", "receipt", map[string]string{"eth_getTransactionReceipt": receipt(map[string]any{"transactionHash": "0x" + strings.Repeat("ab", 32)})}, rpc.ErrResponse},
 		{"receipt without a block", "receipt", map[string]string{"eth_getTransactionReceipt": receipt(map[string]any{"blockNumber": nil})}, rpc.ErrResponse},
 		{"receipt without a price", "receipt", map[string]string{"eth_getTransactionReceipt": receipt(map[string]any{"effectiveGasPrice": nil})}, rpc.ErrResponse},
-		{"a huge answer", "receipt", map[string]string{"eth_getTransactionReceipt": `"result":"` + strings.Repeat("a", 5<<20) + `"`}, rpc.ErrResponse},
+		{"a huge answer", "receipt", map[string]string{"eth_getTransactionReceipt": `"result":"` + strings.Repeat("a", 17<<20) + `"`}, rpc.ErrResponse},
 		{"an honest head", "fees", map[string]string{"eth_getBlockByNumber": block(`,"baseFeePerGas":"0x7"`)}, nil},
 		{"no base fee", "fees", map[string]string{"eth_getBlockByNumber": block("")}, rpc.ErrResponse},
 		{"a huge base fee", "fees", map[string]string{"eth_getBlockByNumber": block(`,"baseFeePerGas":"0x` + strings.Repeat("f", 60) + `"`)}, rpc.ErrResponse},

@@ -44,9 +44,11 @@ var (
 	// ErrNoContract: the address that should be a token contract has no such code.
 	ErrNoContract = errors.New("no token contract at this address")
 
-	// errIndexing: Geth cannot tell yet, for a moment after each block. It is ErrNotFound to
+	// ErrIndexing: Geth cannot tell yet, for a moment after each block. It is ErrNotFound to
 	// callers, who ask again anyway, but no proof of absence.
-	errIndexing = fmt.Errorf("%w: the node is still indexing", ErrNotFound)
+	ErrIndexing = fmt.Errorf("%w: the node is still indexing", ErrNotFound)
+	// ErrPruned: the node no longer keeps what the question is about.
+	ErrPruned = errors.New("the node does not keep the state of so old a block: ask an archive node")
 
 	errKnown = errors.New("already known") // not an error to callers: the transaction is where it should be
 )
@@ -77,7 +79,13 @@ var wordings = []struct {
 	{"gas price below", ErrUnderpriced},
 	{"feetoolow", ErrUnderpriced},
 	{"fee too low", ErrUnderpriced},
-	{"indexing is in progress", errIndexing},
+	{"indexing is in progress", ErrIndexing},
+	{"missing trie node", ErrPruned},
+	{"historical state", ErrPruned},
+	{"state is not available", ErrPruned},
+	{"state not available", ErrPruned},
+	{"pruned", ErrPruned},
+	{"world state unavailable", ErrPruned},
 	{"execution reverted", ErrReverted},
 	{"vm execution error", ErrReverted},
 }
@@ -93,6 +101,10 @@ func classify(err error) error {
 	}
 	if errors.Is(err, context.Canceled) {
 		return context.Canceled
+	}
+	var other *chainError
+	if errors.As(err, &other) {
+		return other
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("%w: no answer in time", ErrUnreachable)

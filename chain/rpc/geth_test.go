@@ -44,4 +44,6 @@ func TestGethScenario(t *testing.T) {
 		t.Fatal(err)
 	}
 	scenario(t, ctx, node.URL, client, w)
+	history(t, ctx, client, w)
+	replace(t, ctx, client, w)
 }
