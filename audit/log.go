@@ -12,6 +12,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"coffer/identity"
+	"coffer/internal/crashpoint"
 )
 
 const (
@@ -216,11 +217,17 @@ func (l *Log) write(group []*pending, size, start int64) error {
 			sums = append(sums, h[:]...)
 		}
 	}
+	if err := crashpoint.Write("audit.entries"); err != nil {
+		return l.fail(fmt.Errorf("write entries: %w", err))
+	}
 	if _, err := l.records.WriteAt(entries, start); err != nil {
 		return l.fail(fmt.Errorf("write entries: %w", err))
 	}
 	if err := l.records.Sync(); err != nil {
 		return l.fail(fmt.Errorf("sync entries: %w", err))
+	}
+	if err := crashpoint.Write("audit.hashes"); err != nil {
+		return l.fail(fmt.Errorf("write hashes: %w", err))
 	}
 	if _, err := l.hashes.WriteAt(sums, tlog.StoredHashCount(size)*tlog.HashSize); err != nil {
 		return l.fail(fmt.Errorf("write hashes: %w", err))
@@ -228,6 +235,7 @@ func (l *Log) write(group []*pending, size, start int64) error {
 	if err := l.hashes.Sync(); err != nil {
 		return l.fail(fmt.Errorf("sync hashes: %w", err))
 	}
+	crashpoint.Hit("audit.appended")
 	l.edge = edge
 	l.mu.Lock()
 	l.size += int64(len(group))

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"coffer/identity"
+	"coffer/internal/crashpoint"
 )
 
 const (
@@ -80,11 +81,16 @@ func options(methods map[string]bool, more ...grpc.ServerOption) []grpc.ServerOp
 			if err := allowed(info.FullMethod); err != nil {
 				return nil, err
 			}
-			return next(ctx, req)
+			reply, err := next(ctx, req)
+			crashpoint.Hit("rpc.answer:" + info.FullMethod)
+			return reply, err
 		}),
 		grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 			if err := allowed(info.FullMethod); err != nil {
 				return err
+			}
+			if crashpoint.Enabled {
+				stream = crashStream{stream, info.FullMethod}
 			}
 			return next(srv, stream)
 		}),
@@ -163,7 +169,7 @@ func dial(address string, cfg *tls.Config) (*grpc.ClientConn, error) {
 }
 
 func clientOptions() []grpc.DialOption {
-	return []grpc.DialOption{
+	return append(crashDialOptions(),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer), grpc.MaxCallSendMsgSize(maxMessage)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingEvery, Timeout: pingWithin, PermitWithoutStream: true}),
 		grpc.WithConnectParams(grpc.ConnectParams{
@@ -172,5 +178,5 @@ func clientOptions() []grpc.DialOption {
 		}),
 		// No proxy and no service configuration from DNS: the address is what the charter says.
 		grpc.WithNoProxy(), grpc.WithDisableServiceConfig(),
-	}
+	)
 }

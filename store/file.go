@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"coffer/internal/crashpoint"
 )
 
 const (
@@ -41,6 +43,9 @@ func LockFile(f *os.File) error {
 // WriteFile replaces a file in one step: after a crash at any point, path has
 // either its old content or the new, on disk, with the mode.
 func WriteFile(path string, data []byte, mode fs.FileMode) (err error) {
+	if err := crashpoint.Write("file.create"); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".new-*")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
@@ -55,9 +60,11 @@ func WriteFile(path string, data []byte, mode fs.FileMode) (err error) {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
+	crashpoint.Hit("file.written")
 	if err = os.Rename(f.Name(), path); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
+	crashpoint.Hit("file.renamed")
 	return SyncDir(filepath.Dir(path))
 }
 

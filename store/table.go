@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"coffer/canon"
+	"coffer/internal/crashpoint"
 )
 
 const (
@@ -275,6 +276,9 @@ func OpenTable(db *bbolt.DB, name string) (*Table, error) {
 			return err
 		}
 		if !made {
+			if err := crashpoint.Write("store.table"); err != nil {
+				return err
+			}
 			if err := t.create(tx); err != nil {
 				return err
 			}

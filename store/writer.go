@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"go.etcd.io/bbolt"
+
+	"coffer/internal/crashpoint"
 )
 
 // Writer is the one writer of a database's tables. Changes that arrive while a
@@ -74,15 +76,19 @@ func (w *Writer) Do(f func(*bbolt.Tx) error) error {
 func (w *Writer) run(group []*change) {
 	for len(group) > 0 {
 		refused := -1
-		err := update(w.db, func(tx *bbolt.Tx) error {
-			for i, c := range group {
-				if err := c.apply(tx); err != nil {
-					refused = i
-					return err
+		err := crashpoint.Write("store.commit")
+		if err == nil {
+			err = update(w.db, func(tx *bbolt.Tx) error {
+				for i, c := range group {
+					if err := c.apply(tx); err != nil {
+						refused = i
+						return err
+					}
 				}
-			}
-			return nil
-		})
+				return nil
+			})
+		}
+		crashpoint.Hit("store.committed")
 		switch {
 		case err == nil:
 			for _, c := range group {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"coffer/chain/evm"
+	"coffer/internal/crashpoint"
 
 	"github.com/ethereum/go-ethereum"
 	"github.com/ethereum/go-ethereum/common"
@@ -168,7 +169,9 @@ func (c *Client) Broadcast(ctx context.Context, raw []byte) (hash [32]byte, err 
 	}
 	hash = crypto.Keccak256Hash(raw)
 	var answer common.Hash
+	crashpoint.Hit("chain.broadcast")
 	err = c.eth.Client().CallContext(ctx, &answer, "eth_sendRawTransaction", hexutil.Encode(raw))
+	crashpoint.Hit("chain.broadcasted")
 	if err == nil {
 		if answer != hash {
 			return [32]byte{}, fmt.Errorf("broadcast at chain node %s: %w: it names transaction %s, we sent %x", c.nodes.host(), ErrResponse, answer, hash)

@@ -125,7 +125,8 @@ var Meeting = []string{
 	"coffer/charter", "coffer/wallet", "coffer/policy", "coffer/intent", "coffer/approval", "coffer/verdict", "coffer/partial", "coffer/chain/evm/...", // the pure stages
 	"coffer/proto/...", "coffer/rpc", // what travels between them
 	"coffer/audit", "coffer/store", "coffer/internal/datadir", "coffer/internal/nearest", // each has its own directory, made and opened by the same code
-	"coffer/observe", // what an operator watches
+	"coffer/observe",             // what an operator watches
+	"coffer/internal/crashpoint", // empty functions, but for the test of crashes
 }
 
 // ImpureCalls are the functions that pure packages must not call, by package.

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+
+	"coffer/internal/crashpoint"
 )
 
 const (
@@ -137,9 +139,11 @@ func (l *Link) send(ctx context.Context, r *remote, s network.Stream) error {
 	defer beat.Stop()
 	for {
 		if data, ok := r.queue.first(time.Now()); ok {
+			crashpoint.Hit("link.send")
 			if err := writeFrame(s, data, frameTime); err != nil {
 				return fmt.Errorf("send: %w", err)
 			}
+			crashpoint.Hit("link.sent")
 			r.queue.done(data)
 			select {
 			case err := <-heard:
