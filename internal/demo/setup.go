@@ -72,7 +72,7 @@ func (s *story) chain(ctx context.Context) (err error) {
 	if s.faucet, err = devchain.NewFaucet(); err != nil {
 		return err
 	}
-	s.url, err = s.procs.start(ctx, "devchain", "coffer-demo", "devchain", "--alloc", s.faucet.Address().String())
+	s.url, err = s.procs.start(ctx, "devchain", "coffer-demo", "devchain", "--listen", "127.0.0.1:0")
 	return err
 }
 

@@ -3,8 +3,6 @@ package devchain_test
 import (
 	"context"
 	"errors"
-	"fmt"
-	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -16,8 +14,6 @@ import (
 	"coffer/chain/rpc"
 	"coffer/internal/devchain"
 	"coffer/internal/devchain/token"
-
-	"github.com/ethereum/go-ethereum/crypto"
 )
 
 var ether = big.NewInt(1e18)
@@ -154,24 +150,5 @@ func TestRefuses(t *testing.T) {
 	}
 	if err := devchain.Run(t.Context(), devchain.Config{Listen: taken.Addr().String()}); !errors.Is(err, devchain.ErrListen) {
 		t.Errorf("port in use: %v", err)
-	}
-}
-
-func TestFaucetHidesItsKey(t *testing.T) {
-	faucet, err := devchain.NewFaucet()
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret := crypto.FromECDSA(faucet.Key())
-	var log strings.Builder
-	slog.New(slog.NewTextHandler(&log, nil)).Info("made", "faucet", faucet)
-	out := log.String()
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {
-		out += fmt.Sprintf(verb, faucet)
-	}
-	for _, form := range []string{fmt.Sprintf("%x", secret), fmt.Sprintf("%X", secret), new(big.Int).SetBytes(secret).String(), string(secret)} {
-		if strings.Contains(out, form) {
-			t.Fatalf("the key stands in %q", out)
-		}
 	}
 }

@@ -3,9 +3,9 @@ package devchain
 import (
 	"context"
 	"crypto/ecdsa"
+	"crypto/sha256"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/big"
 	"sync"
 	"time"
@@ -17,16 +17,20 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 )
 
-// Faucet is an ordinary account with a key of its own, made anew each time. Give its
-// address money in Config.Alloc.
+// faucetSeed is hashed into the faucet's key. Everybody knows it, so that anybody may
+// fund a wallet of a dev chain without a key to hand around; it owns play money only.
+const faucetSeed = "the faucet of coffer's dev chain"
+
+// Faucet is an account whose key everybody knows. Give its address money in Config.Alloc.
 type Faucet struct {
 	mu  sync.Mutex // one payment at a time: each takes the account's next nonce
 	key *ecdsa.PrivateKey
 }
 
-// NewFaucet makes an account.
+// NewFaucet opens the account, the same one each time.
 func NewFaucet() (*Faucet, error) {
-	key, err := crypto.GenerateKey()
+	seed := sha256.Sum256([]byte(faucetSeed))
+	key, err := crypto.ToECDSA(seed[:])
 	if err != nil {
 		return nil, fmt.Errorf("make the faucet's key: %w", err)
 	}
@@ -36,17 +40,10 @@ func NewFaucet() (*Faucet, error) {
 // Address is where the faucet's money is.
 func (f *Faucet) Address() evm.Address { return evm.Address(crypto.PubkeyToAddress(f.key.PublicKey)) }
 
-// Key is the faucet's key, for what Call does not do, such as deploying a contract. It
-// holds play money; still it does not belong in a log.
+// Key is the faucet's key, for what Call does not do, such as deploying a contract.
 func (f *Faucet) Key() *ecdsa.PrivateKey { return f.key }
 
 func (f *Faucet) String() string { return "faucet " + f.Address().String() }
-
-// Format keeps the key out of every verb.
-func (f *Faucet) Format(s fmt.State, _ rune) { fmt.Fprint(s, f.String()) }
-
-// LogValue keeps the key out of logs.
-func (f *Faucet) LogValue() slog.Value { return slog.StringValue(f.String()) }
 
 // Pay sends wei to somebody and waits until that is mined.
 func (f *Faucet) Pay(ctx context.Context, client *rpc.Client, to evm.Address, wei *big.Int) (*rpc.Receipt, error) {
