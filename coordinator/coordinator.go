@@ -250,36 +250,6 @@ func (c *Coordinator) Close() error {
 	return errors.Join(c.audit.Close(), c.db.Close())
 }
 
-// chain dials a chain's endpoint on first use.
-func (c *Coordinator) chain(ctx context.Context, name string) (*rpc.Client, error) {
-	c.mu.Lock()
-	client, ok := c.chains[name]
-	c.mu.Unlock()
-	if ok {
-		return client, nil
-	}
-	endpoint, ok := c.settings.Chains[name]
-	if !ok {
-		return nil, fmt.Errorf("no endpoint for chain %q: add chains.%s to the coordinator's config.json", name, name)
-	}
-	info, ok := c.charter.Chain(name)
-	if !ok {
-		return nil, fmt.Errorf("the charter has no chain %q", name)
-	}
-	client, err := rpc.Dial(ctx, endpoint, info.ChainID)
-	if err != nil {
-		return nil, fmt.Errorf("chain %q: %w", name, err)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if other, ok := c.chains[name]; ok {
-		client.Close()
-		return other, nil
-	}
-	c.chains[name] = client
-	return client, nil
-}
-
 // start runs the flow of an intent unless it runs already.
 func (c *Coordinator) start(id canon.Digest) {
 	c.mu.Lock()

@@ -3,7 +3,6 @@ package coordinator
 import (
 	"fmt"
 	"net"
-	"net/url"
 	"path/filepath"
 
 	"coffer/canon"
@@ -44,9 +43,9 @@ type Settings struct {
 	Listen string `json:"listen"`
 	// Announce is what the card tells others to dial; empty means Listen.
 	Announce string `json:"announce,omitempty"`
-	// Chains maps a chain's name in the charter to the URL of its JSON-RPC
-	// endpoint. A chain without one cannot be paid on.
-	Chains map[string]string `json:"chains,omitempty"`
+	// Chains says by a chain's name in the charter where and how it is reached. A chain
+	// that is missing cannot be paid on.
+	Chains map[string]ChainSettings `json:"chains,omitempty"`
 }
 
 // Validate refuses settings that could not work, naming the field.
@@ -65,10 +64,9 @@ func (s *Settings) Validate() error {
 			return fmt.Errorf("announce: %q is not host:port: %w", s.Announce, err)
 		}
 	}
-	for chain, endpoint := range s.Chains {
-		u, err := url.Parse(endpoint)
-		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-			return fmt.Errorf("chains.%s: %q is not an http or https URL", chain, endpoint)
+	for name, chain := range s.Chains {
+		if err := chain.Validate(); err != nil {
+			return fmt.Errorf("chains.%s.%w", name, err)
 		}
 	}
 	return nil

@@ -287,7 +287,18 @@ func TestJoin(t *testing.T) {
 		"organisation": {Name: "desk", Organisation: "", Listen: ":1"},
 		"listen":       {Name: "desk", Organisation: "exchange", Listen: "here"},
 		"announce":     {Name: "desk", Organisation: "exchange", Listen: ":1", Announce: "there"},
-		"chains.dev":   {Name: "desk", Organisation: "exchange", Listen: ":1", Chains: map[string]string{"dev": "ipc:/x"}},
+		"chains.dev.url:": {Name: "desk", Organisation: "exchange", Listen: ":1", Chains: map[string]coordinator.ChainSettings{
+			"dev": {URL: "ipc:/x"},
+		}},
+		"chains.dev.fallbacks[1]:": {Name: "desk", Organisation: "exchange", Listen: ":1", Chains: map[string]coordinator.ChainSettings{
+			"dev": {URL: "http://x", Fallbacks: []string{"https://y", "ws://z"}},
+		}},
+		"chains.dev.confirmations:": {Name: "desk", Organisation: "exchange", Listen: ":1", Chains: map[string]coordinator.ChainSettings{
+			"dev": {URL: "http://x", Confirmations: 1001},
+		}},
+		"chains.dev.bump_after:": {Name: "desk", Organisation: "exchange", Listen: ":1", Chains: map[string]coordinator.ChainSettings{
+			"dev": {URL: "http://x", BumpAfter: 1},
+		}},
 	} {
 		if err := s.Validate(); err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("settings with a bad %s: %v", field, err)

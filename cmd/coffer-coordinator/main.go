@@ -37,6 +37,7 @@ func need(o *cli.Daemon) (coordinator.Dir, error) {
 
 func initCommand(o *cli.Daemon) *cobra.Command {
 	var s coordinator.Settings
+	chains := chainFlags{}
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Make a new coordinator and print its card",
@@ -45,6 +46,9 @@ func initCommand(o *cli.Daemon) *cobra.Command {
 			d, err := need(o)
 			if err != nil {
 				return err
+			}
+			if s.Chains, err = chains.settings(); err != nil {
+				return &cli.ExitError{Code: cli.Usage, Err: err}
 			}
 			if err := s.Validate(); err != nil {
 				return &cli.ExitError{Code: cli.Usage, Err: err}
@@ -65,7 +69,7 @@ func initCommand(o *cli.Daemon) *cobra.Command {
 	f.StringVar(&s.Organisation, "org", "", "organisation that runs it (required)")
 	f.StringVar(&s.Listen, "listen", "127.0.0.1:7400", "host:port of the API for people; reading needs no credential, keep it private")
 	f.StringVar(&s.Announce, "announce", "", "host:port that people dial, if not the listen address")
-	f.StringToStringVar(&s.Chains, "chain", nil, "NAME=URL of a chain's JSON-RPC endpoint")
+	chains.add(cmd)
 	return cmd
 }
 

@@ -6,10 +6,13 @@ import (
 	"encoding/json"
 	"io"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"coffer/charter"
+	"coffer/coordinator"
 	"coffer/internal/cli"
 	"coffer/internal/cluster"
 )
@@ -35,6 +38,23 @@ func TestCommands(t *testing.T) {
 	want(t, cli.Usage, "name", "init", "--dir", dir, "--org", "exchange")
 	want(t, cli.Usage, "listen", "init", "--dir", dir, "--name", "desk", "--org", "exchange", "--listen", "nowhere")
 	want(t, cli.Usage, "chains.dev", "init", "--dir", dir, "--name", "desk", "--org", "exchange", "--chain", "dev=ipc:/x")
+	for says, flags := range map[string][]string{
+		"chains.dev.bump_after": {"--chain", "dev=http://x", "--bump-after", "dev=1ms"},
+		"write it as 90s":       {"--chain", "dev=http://x", "--bump-after", "dev=soon"},
+		"--bump-after main":     {"--chain", "dev=http://x", "--bump-after", "main=1m"},
+		"--confirmations main":  {"--chain", "dev=http://x", "--confirmations", "main=3"},
+		"--confirmations dev":   {"--chain", "dev=http://x", "--confirmations", "dev=0"},
+	} {
+		want(t, cli.Usage, says, append([]string{"init", "--dir", dir, "--name", "desk", "--org", "exchange"}, flags...)...)
+	}
+	other := filepath.Join(t.TempDir(), "desk")
+	want(t, cli.Done, "coffer-card-v1:", "init", "--dir", other, "--name", "desk", "--org", "exchange",
+		"--chain", "dev=http://x", "--confirmations", "dev=3", "--bump-after", "dev=90s")
+	if s, err := coordinator.Dir(other).LoadSettings(); err != nil || !reflect.DeepEqual(s.Chains, map[string]coordinator.ChainSettings{
+		"dev": {URL: "http://x", Confirmations: 3, BumpAfter: coordinator.Duration(90 * time.Second)},
+	}) {
+		t.Errorf("settings %+v, %v", s, err)
+	}
 	want(t, cli.Failed, "coffer-coordinator init", "validate", "--dir", dir)
 	card := want(t, cli.Done, "coffer-card-v1:", "init", "--dir", dir, "--name", "desk", "--org", "exchange")
 	if again := want(t, cli.Done, "coffer-card-v1:", "card", "--dir", dir); again != card {

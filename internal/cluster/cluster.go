@@ -50,9 +50,9 @@ type Config struct {
 	Quorum party.Quorum // 2-of-3 if zero
 	// Host makes the engine of a signer; the fake one if nil.
 	Host func(party.ID) (engine.Host, error)
-	// ChainURL is the coordinator's endpoint of chain "dev".
-	ChainURL string
-	Seed     uint64
+	// Chain is the coordinator's settings of chain "dev".
+	Chain coordinator.ChainSettings
+	Seed  uint64
 	// SessionWithin and CeremonyWithin are node.Config's.
 	SessionWithin, CeremonyWithin time.Duration
 }
@@ -114,8 +114,8 @@ func New(t testing.TB, cfg Config) *Cluster {
 	t.Cleanup(func() { c.must(c.Net.Close()) })
 	c.Desk = coordinator.Dir(filepath.Join(root, "desk"))
 	settings := coordinator.Settings{Name: "desk", Organisation: "exchange", Listen: free(t)}
-	if cfg.ChainURL != "" {
-		settings.Chains = map[string]string{"dev": cfg.ChainURL}
+	if cfg.Chain.URL != "" {
+		settings.Chains = map[string]coordinator.ChainSettings{"dev": cfg.Chain}
 	}
 	add(coordinator.Init(c.Desk, settings))
 	c.DeskKey, err = identity.Load(c.Desk.Identity())

@@ -28,6 +28,7 @@ type Treasury struct {
 	*Cluster
 	Chain   *chainrpc.Client // past the gate
 	Gate    *Gate
+	Miner   *devchain.Control
 	API     pb.CoordinatorClient
 	Address string // of the API
 
@@ -43,7 +44,7 @@ type Treasury struct {
 func Tenths(n int64) *big.Int { return new(big.Int).Mul(big.NewInt(n), big.NewInt(1e17)) }
 
 // NewTreasury starts everything; there is no wallet yet.
-func NewTreasury(t testing.TB) *Treasury {
+func NewTreasury(t testing.TB, options ...func(*Config)) *Treasury {
 	t.Helper()
 	must := func(err error) {
 		t.Helper()
@@ -51,7 +52,7 @@ func NewTreasury(t testing.TB) *Treasury {
 			t.Fatal(err)
 		}
 	}
-	w := &Treasury{}
+	w := &Treasury{Miner: new(devchain.Control)}
 	var err error
 	w.faucet, err = devchain.NewFaucet()
 	must(err)
@@ -59,7 +60,7 @@ func NewTreasury(t testing.TB) *Treasury {
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		done <- devchain.Run(ctx, devchain.Config{
-			Alloc: map[evm.Address]*big.Int{w.faucet.Address(): Tenths(1_000_000)}, Ready: func(u string) { ready <- u },
+			Alloc: map[evm.Address]*big.Int{w.faucet.Address(): Tenths(1_000_000)}, Ready: func(u string) { ready <- u }, Control: w.Miner,
 		})
 	}()
 	t.Cleanup(func() {
@@ -76,7 +77,11 @@ func NewTreasury(t testing.TB) *Treasury {
 		done <- nil
 		t.Fatal(err)
 	}
-	w.Cluster = New(t, Config{ChainURL: w.Gate.URL})
+	cfg := Config{Chain: coordinator.ChainSettings{URL: w.Gate.URL}}
+	for _, o := range options {
+		o(&cfg)
+	}
+	w.Cluster = New(t, cfg)
 	w.StartDesk()
 	t.Cleanup(w.StopDesk)
 	return w
