@@ -55,6 +55,7 @@ type Peers struct {
 	Self    party.ID
 	Key     *identity.Key
 	Cluster canon.Digest
+	Version string // of this build
 	Listen  []string
 	Others  map[party.ID]charter.AddressRecord
 }
@@ -165,7 +166,7 @@ func (n *Node) open() error {
 		}
 		n.wallets[r.Name], n.records[r.Name] = r, signed
 	}
-	peers := Peers{Self: n.self, Key: n.key, Cluster: n.charter.Cluster, Listen: n.settings.ListenPeers, Others: map[party.ID]charter.AddressRecord{}}
+	peers := Peers{Self: n.self, Key: n.key, Cluster: n.charter.Cluster, Version: n.cfg.Version, Listen: n.settings.ListenPeers, Others: map[party.ID]charter.AddressRecord{}}
 	for _, id := range n.others {
 		address, ok := n.file.Address(id)
 		if !ok {
@@ -349,9 +350,21 @@ func (n *Node) status() (*pb.StatusResponse, error) {
 		out.Wallets = append(out.Wallets, signed.ToProto())
 	}
 	for _, id := range n.others {
-		out.Peers = append(out.Peers, &pb.PeerStatus{Signer: string(id), Connected: n.link.Connected(id)})
+		out.Peers = append(out.Peers, n.peerStatus(id))
 	}
 	return out, nil
+}
+
+func (n *Node) peerStatus(id party.ID) *pb.PeerStatus {
+	s := n.link.State(id)
+	out := &pb.PeerStatus{
+		Signer: string(id), Connected: s.Connected, Since: s.Since.Unix(), Version: s.Version,
+		RoundTripUs: s.RoundTrip.Microseconds(), ClockAheadMs: s.ClockAhead.Milliseconds(),
+	}
+	if s.Problem != nil {
+		out.Error = s.Problem.Error()
+	}
+	return out
 }
 
 // grpcError maps this package's errors to codes; the text goes to the charter's

@@ -34,6 +34,36 @@ func TestWalletAndPayment(t *testing.T) {
 	w.VerifyAudits()
 }
 
+// Status tells of each peer what the link knows.
+func TestStatusOfPeers(t *testing.T) {
+	w := &world{t: t, Cluster: cluster.New(t, cluster.Config{})}
+	a := w.Members["a"].API()
+	peer := func(id string) *pb.PeerStatus {
+		st, err := a.Status(t.Context(), &pb.StatusRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range st.Peers {
+			if p.Signer == id {
+				return p
+			}
+		}
+		t.Fatalf("%s is not among the peers %v", id, st.Peers)
+		return nil
+	}
+	before := time.Now().Unix()
+	if p := peer("b"); !p.Connected || p.Since == 0 || p.Since > before || p.RoundTripUs == 0 || p.Error != "" {
+		t.Errorf("connected: %v", p)
+	}
+	w.Net.Cut("a", "b")
+	if p := peer("b"); p.Connected || p.Since < before || p.RoundTripUs != 0 || p.Error == "" {
+		t.Errorf("cut off: %v", p)
+	}
+	if p := peer("c"); !p.Connected {
+		t.Errorf("the other one: %v", p)
+	}
+}
+
 func TestThreeOfFive(t *testing.T) {
 	w := newWorld(t, cluster.Config{Quorum: party.Quorum{Need: 3, Of: 5}})
 	for _, quorum := range []party.Set{{"a", "b", "c"}, {"a", "c", "e"}, {"b", "d", "e"}} {

@@ -12,6 +12,9 @@
 // A session lives with that: it drops equal copies, ends by its deadline, and is tried
 // again under a new ID.
 //
+// A peer that is gone is known within two seconds, though it took no leave: its process
+// was stopped, or the network swallows what is sent.
+//
 // What a malicious peer can try: claim another sender (there is no sender in the
 // bytes), send frames without end or never read (bounded queues, back-pressure,
 // deadlines), open and say nothing (deadlines), send an oversize frame (the connection

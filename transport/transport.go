@@ -1,6 +1,10 @@
 package transport
 
-import "coffer/party"
+import (
+	"time"
+
+	"coffer/party"
+)
 
 // MaxFrame is the most bytes that one frame carries.
 const MaxFrame = 512 << 10
@@ -21,8 +25,24 @@ type Link interface {
 	Frames() <-chan Frame
 	// Connected reports whether a frame sent now would leave now.
 	Connected(to party.ID) bool
+	// State is what the link knows of a peer; nothing of a stranger.
+	State(of party.ID) PeerState
+	// SetAddrs replaces the places where a peer is called: its newest address record.
+	SetAddrs(of party.ID, addrs []string) error
 	// Close ends the link and all that it started. It is idempotent.
 	Close() error
+}
+
+// PeerState is what a link knows of a peer. Version and clock are the peer's own word.
+type PeerState struct {
+	Connected bool
+	Since     time.Time     // connected, or away, since then
+	RoundTrip time.Duration // of the last question; 0 while nothing was answered
+	// ClockAhead is how far the peer's wall clock is ahead of this one's, half a round
+	// trip more or less.
+	ClockAhead time.Duration
+	Version    string // of the peer's build; empty when unknown
+	Problem    error  // why it is not connected; nil before the first try
 }
 
 // Check is the part of Send's contract that every implementation shares.

@@ -369,7 +369,7 @@ func link(log *slog.Logger) func(node.Peers) (transport.Link, error) {
 		for id, address := range p.Others {
 			peers[id] = libp2p.Peer{ID: address.Peer, Addrs: address.P2P}
 		}
-		l, err := libp2p.New(libp2p.Config{Key: p.Key, Self: p.Self, Peers: peers, Listen: p.Listen, Cluster: p.Cluster, Logger: log})
+		l, err := libp2p.New(libp2p.Config{Key: p.Key, Self: p.Self, Peers: peers, Listen: p.Listen, Cluster: p.Cluster, Build: p.Version, Logger: log})
 		if err != nil {
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -65,7 +66,7 @@ func (l *Link) receive(r *remote, s network.Stream) error {
 	answer := l.hello
 	refusal := greeting.accept(l.cluster)
 	if refusal != nil {
-		answer.Refused = clip(refusal.Error())
+		answer.Refused = clip(refusal.Error(), maxRefusal)
 	}
 	if err := writeHello(s, &answer); err != nil {
 		return err
@@ -79,7 +80,7 @@ func (l *Link) receive(r *remote, s network.Stream) error {
 		_, err := io.CopyN(io.Discard, s, maxHello)
 		return errors.Join(refusal, err)
 	}
-	if r.meet(greeting.Instance) {
+	if r.meet(greeting) {
 		// The process that the other connections led to is gone, though they may not show it.
 		poke(r.restarted)
 		for _, c := range l.mesh.ConnsToPeer(r.pid) {
@@ -96,27 +97,37 @@ func (l *Link) receive(r *remote, s network.Stream) error {
 	defer close(me.done)
 	r.replace(me)
 
+	asked := make(chan uint64, 1)
 	l.tasks.Go(func() {
 		beat := time.NewTicker(beatEvery)
 		defer beat.Stop()
 		for {
+			// Beats go even while a large frame comes in and none can be answered.
+			var say []byte
 			select {
 			case <-beat.C:
-				if err := writeFrame(s, nil, silence); err != nil {
-					_ = s.Reset() // it is over either way
-					return
-				}
+			case n := <-asked:
+				say = encodeAnswer(n, time.Now())
 			case <-ctx.Done():
+				return
+			}
+			if err := writeFrame(s, say, silence); err != nil {
+				_ = s.Reset() // it is over either way
 				return
 			}
 		}
 	})
-	for {
+	for beats := uint64(0); ; {
 		data, err := readFrame(s, transport.MaxFrame, silence)
 		if err != nil {
 			return err
 		}
 		if len(data) == 0 {
+			beats++
+			select {
+			case asked <- beats:
+			default: // the answer before it is not written yet: a beat without one costs nothing
+			}
 			continue
 		}
 		// A full mailbox holds this peer back through its stream's window.
@@ -142,9 +153,9 @@ func (r *remote) replace(me *receiver) {
 	}
 }
 
-func clip(s string) string {
-	if len(s) > maxRefusal {
-		return s[:maxRefusal]
+func clip(s string, size int) string {
+	if len(s) > size {
+		return strings.ToValidUTF8(s[:size], "")
 	}
 	return s
 }

@@ -7,11 +7,13 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 
 	"coffer/internal/crashpoint"
+	"coffer/transport"
 )
 
 const (
@@ -29,8 +31,12 @@ func (l *Link) call(ctx context.Context, r *remote) {
 			return
 		}
 		r.mu.Lock()
-		news := up || r.status.problem == nil
-		r.status = status{problem: err}
+		news := up || r.state.Problem == nil
+		since := r.state.Since
+		if up {
+			since = time.Now()
+		}
+		r.state = transport.PeerState{Since: since, Version: r.state.Version, Problem: err}
 		r.mu.Unlock()
 		// The same failure again and again is one line, not one per try.
 		if news {
@@ -42,10 +48,8 @@ func (l *Link) call(ctx context.Context, r *remote) {
 		if errors.Is(err, ErrCluster) || errors.Is(err, ErrVersion) || errors.Is(err, ErrRefused) {
 			pause = maxPause // only people can change that
 		}
-		// Half of the pause is jitter: signers that lost each other in one outage do not
-		// call in step.
-		timer := time.NewTimer(pause/2 + rand.N(pause/2))
-		pause = min(2*pause, maxPause)
+		timer := time.NewTimer(jitter(pause))
+		pause = longer(pause)
 		select {
 		case <-timer.C:
 		case <-r.kick:
@@ -55,6 +59,12 @@ func (l *Link) call(ctx context.Context, r *remote) {
 		timer.Stop()
 	}
 }
+
+// jitter is between half of a pause and all of it: signers that lost each other in one
+// outage do not call in step.
+func jitter(pause time.Duration) time.Duration { return pause/2 + rand.N(pause/2) }
+
+func longer(pause time.Duration) time.Duration { return min(2*pause, maxPause) }
 
 // session opens a stream, greets, and sends until something fails. up reports
 // whether the peer accepted it.
@@ -68,10 +78,11 @@ func (l *Link) session(ctx context.Context, r *remote) (up bool, err error) {
 	defer l.guard(s)()
 	defer func() {
 		_ = s.Reset() // it is over either way
-		// A connection on which time ran out is not trusted with another stream: it may be
-		// dead and not know it. Other failures leave the peer's own stream on it alone.
+		// Connections on which time ran out are not trusted with another stream: they may
+		// be dead and not know it. Other failures leave the peer's own stream alone. Nobody
+		// waits for the farewell on a connection that takes none.
 		if timedOut(err) {
-			_ = s.Conn().Close()
+			l.tasks.Go(func() { _ = l.mesh.ClosePeer(r.pid) }) // it is over either way
 		}
 	}()
 	if err := negotiate(s); err != nil {
@@ -88,9 +99,9 @@ func (l *Link) session(ctx context.Context, r *remote) (up bool, err error) {
 		return false, err
 	}
 	drain(r.restarted)
-	r.meet(answer.Instance)
+	r.meet(answer)
 	r.mu.Lock()
-	r.status = status{up: true}
+	r.state.Connected, r.state.Since, r.state.Problem = true, time.Now(), nil
 	r.mu.Unlock()
 	r.log.Info("peer is connected", "address", s.Conn().RemoteMultiaddr().String())
 	return true, l.send(ctx, r, s)
@@ -122,26 +133,37 @@ func (l *Link) open(ctx context.Context, r *remote) (network.Stream, error) {
 // send writes the queue, and beats when there is nothing to write.
 func (l *Link) send(ctx context.Context, r *remote, s network.Stream) error {
 	heard := make(chan error, 1)
+	var asked beats
 	l.tasks.Go(func() {
-		for {
-			data, err := readFrame(s, 0, silence)
-			if err == nil && len(data) == 0 {
-				continue
-			}
-			heard <- err
-			return
-		}
+		err := r.listen(s, &asked)
+		heard <- err
+		_ = s.Reset() // frees a writer whom a dead peer holds up
 	})
+	failed := func(err error) error {
+		select {
+		case cause := <-heard:
+			return fmt.Errorf("peer is gone: %w", cause)
+		default:
+			return fmt.Errorf("send: %w", err)
+		}
+	}
 	defer func() {
 		_ = s.Reset() // ends the reader
 	}()
 	beat := time.NewTicker(beatEvery)
 	defer beat.Stop()
+	ask := func() error {
+		asked.sent(time.Now())
+		return writeFrame(s, nil, silence)
+	}
+	if err := ask(); err != nil {
+		return failed(err)
+	}
 	for {
 		if data, ok := r.queue.first(time.Now()); ok {
 			crashpoint.Hit("link.send")
 			if err := writeFrame(s, data, frameTime); err != nil {
-				return fmt.Errorf("send: %w", err)
+				return failed(err)
 			}
 			crashpoint.Hit("link.sent")
 			r.queue.done(data)
@@ -157,8 +179,8 @@ func (l *Link) send(ctx context.Context, r *remote, s network.Stream) error {
 		select {
 		case <-r.queue.ready:
 		case <-beat.C:
-			if err := writeFrame(s, nil, silence); err != nil {
-				return fmt.Errorf("send: %w", err)
+			if err := ask(); err != nil {
+				return failed(err)
 			}
 		case err := <-heard:
 			return fmt.Errorf("peer is gone: %w", err)
@@ -168,6 +190,59 @@ func (l *Link) send(ctx context.Context, r *remote, s network.Stream) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// listen reads what the peer answers until it says nothing any more.
+func (r *remote) listen(s network.Stream, asked *beats) error {
+	for {
+		data, err := readFrame(s, answerLen, silence)
+		if err != nil {
+			return err
+		}
+		if len(data) == 0 {
+			continue
+		}
+		n, clock, err := parseAnswer(data)
+		if err != nil {
+			return err
+		}
+		if trip, ok := asked.answered(n, time.Now()); ok {
+			r.mu.Lock()
+			r.state.RoundTrip, r.state.ClockAhead = trip, time.Until(clock)+trip/2
+			r.mu.Unlock()
+		}
+	}
+}
+
+// beats are the last beats that were sent on a stream, to tell how long an answer took.
+type beats struct {
+	mu    sync.Mutex // the writer and the listener meet here
+	at    [16]time.Time
+	count uint64
+}
+
+func (b *beats) sent(now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.at[b.count%uint64(len(b.at))] = now
+	b.count++
+}
+
+// answered is how long ago the nth beat was sent, if it is not forgotten. Each counts
+// once; what a peer makes up is no answer.
+func (b *beats) answered(n uint64, now time.Time) (time.Duration, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n == 0 || n > b.count || n+uint64(len(b.at)) <= b.count {
+		return 0, false
+	}
+	at := &b.at[(n-1)%uint64(len(b.at))]
+	if at.IsZero() {
+		return 0, false
+	}
+	trip := now.Sub(*at)
+	*at = time.Time{}
+	return trip, true
 }
 
 func timedOut(err error) bool {

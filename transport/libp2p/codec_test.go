@@ -21,6 +21,7 @@ func TestHelloGolden(t *testing.T) {
 		"0000000000000001" + // version
 		"aa000000000000000000000000000000000000000000000000000000000000bb" +
 		"0000001001000000000000000000000000000002" + // instance
+		"00000003312e32" + // build
 		"000000026e6f"
 	if got := hex.EncodeToString(raw); got != want {
 		t.Errorf("hello is\n%s, want\n%s", got, want)
@@ -41,6 +42,7 @@ func TestHelloIsJudged(t *testing.T) {
 		{"refused", libp2p.Hello(1, cluster, [16]byte{}, "go\x1b[31m away"), libp2p.ErrRefused, "go?[31m away"},
 		{"long", libp2p.Hello(1, cluster, [16]byte{}, strings.Repeat("x", 201)), libp2p.ErrMalformed, ""},
 		{"longer", make([]byte, 513), libp2p.ErrMalformed, "513 bytes"},
+		{"build", canon.New("coffer/mesh-hello/v1").Uint64(1).Digest(cluster).Bytes(make([]byte, 16)).String(strings.Repeat("x", 65)).String("").Encoded(), libp2p.ErrMalformed, ""},
 		{"empty", nil, libp2p.ErrMalformed, ""},
 		{"tail", append(libp2p.Hello(1, cluster, [16]byte{}, ""), 0), libp2p.ErrMalformed, ""},
 	} {

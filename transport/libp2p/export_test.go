@@ -9,7 +9,7 @@ import (
 
 // Hurry shortens the times that tests would wait for.
 func Hurry() {
-	openTime, beatEvery, silence, frameTime = 2*time.Second, 200*time.Millisecond, 2*time.Second, 4*time.Second
+	openTime, frameTime = 2*time.Second, 4*time.Second
 }
 
 // Patient makes links wait for long for a peer that says nothing, until restore.
@@ -21,7 +21,7 @@ func Patient() (restore func()) {
 
 // Hello makes the bytes that a peer would send first.
 func Hello(version uint64, cluster canon.Digest, instance [16]byte, refused string) []byte {
-	return (&hello{Version: version, Cluster: cluster, Instance: instance, Refused: refused}).encode()
+	return (&hello{Version: version, Cluster: cluster, Instance: instance, Build: "1.2", Refused: refused}).encode()
 }
 
 // Reencode parses a hello and encodes it again.
@@ -41,6 +41,16 @@ func Judge(raw []byte, cluster canon.Digest) error {
 	}
 	return h.accept(cluster)
 }
+
+// Answer is what a receiver says to its nth beat.
+func Answer(n uint64, clock time.Time) []byte { return encodeAnswer(n, clock) }
+
+// The pauses between calls.
+var (
+	FirstPause = firstPause
+	Longer     = longer
+	Jitter     = jitter
+)
 
 type memory struct{ *bytes.Buffer }
 

@@ -14,9 +14,10 @@ var (
 	// openTime bounds each of: dialling, and negotiating and greeting on a stream.
 	openTime = 5 * time.Second
 	// beatEvery is how often a side that has nothing to say shows that it is there.
-	beatEvery = time.Second
-	// silence is how long a side waits for the beginning of a frame or beat.
-	silence = 5 * time.Second
+	beatEvery = 400 * time.Millisecond
+	// silence is how long a side waits for the beginning of a frame or beat. With it a
+	// peer that is gone without a word is known within two seconds.
+	silence = 1800 * time.Millisecond
 	// frameTime bounds the passage of one frame: a peer that takes or gives it byte by
 	// byte is cut. 512 KiB in 15 s is a line of 280 kbit/s.
 	frameTime = 15 * time.Second
@@ -68,6 +69,21 @@ func readFrame(r wire, limit int, wait time.Duration) ([]byte, error) {
 		return nil, err
 	}
 	return data, nil
+}
+
+// answerLen is the size of what a receiver answers to a beat: how many beats it has
+// read on the stream, which says which beat it answers, and its wall clock.
+const answerLen = 8 + 8
+
+func encodeAnswer(beats uint64, clock time.Time) []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, beats), uint64(clock.UnixNano()))
+}
+
+func parseAnswer(raw []byte) (beats uint64, clock time.Time, err error) {
+	if len(raw) != answerLen {
+		return 0, time.Time{}, fmt.Errorf("%w: answer of %d bytes, want %d", ErrMalformed, len(raw), answerLen)
+	}
+	return binary.BigEndian.Uint64(raw), time.Unix(0, int64(binary.BigEndian.Uint64(raw[8:]))), nil
 }
 
 func writeHello(w wire, h *hello) error { return writeFrame(w, h.encode(), openTime) }

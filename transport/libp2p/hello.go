@@ -15,6 +15,7 @@ const (
 	helloDomain = "coffer/mesh-hello/v1"
 	maxHello    = 512
 	maxRefusal  = 200
+	maxBuild    = 64
 	instanceLen = 16
 )
 
@@ -35,11 +36,12 @@ type hello struct {
 	Version  uint64
 	Cluster  canon.Digest
 	Instance [instanceLen]byte // random for each run of a process, so that a restart is seen at once
+	Build    string            // of the program, for people
 	Refused  string            // in an answer: why, for people; else empty
 }
 
 func (h *hello) encode() []byte {
-	return canon.New(helloDomain).Uint64(h.Version).Digest(h.Cluster).Bytes(h.Instance[:]).String(h.Refused).Encoded()
+	return canon.New(helloDomain).Uint64(h.Version).Digest(h.Cluster).Bytes(h.Instance[:]).String(h.Build).String(h.Refused).Encoded()
 }
 
 func parseHello(raw []byte) (*hello, error) {
@@ -49,7 +51,7 @@ func parseHello(raw []byte) (*hello, error) {
 	d := canon.NewDecoder(helloDomain, raw)
 	h := &hello{Version: d.Uint64(), Cluster: d.Digest()}
 	instance := d.Bytes(instanceLen)
-	h.Refused = d.String(maxRefusal)
+	h.Build, h.Refused = d.String(maxBuild), d.String(maxRefusal)
 	if err := d.Finish(); err != nil {
 		return nil, fmt.Errorf("%w: hello: %w", ErrMalformed, err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/multiformats/go-multiaddr"
 	"github.com/multiformats/go-multistream"
 
@@ -37,14 +38,15 @@ type Peer struct {
 	Addrs []string // multiaddrs: /ip4/…/tcp/…, /dns4/…/udp/…/quic-v1
 }
 
-// Config is what a link is made of. All fields but Listen are needed; without Listen
-// the link calls and cannot be called.
+// Config is what a link is made of. All fields but Listen and Build are needed; without
+// Listen the link calls and cannot be called.
 type Config struct {
 	Key     *identity.Key
 	Self    party.ID
 	Peers   map[party.ID]Peer // the charter's other signers
 	Listen  []string
 	Cluster canon.Digest
+	Build   string // of this program, for the peers' operators; may be empty
 	Logger  *slog.Logger
 }
 
@@ -92,7 +94,7 @@ func New(cfg Config) (*Link, error) {
 	l := &Link{
 		self: cfg.Self, key: key, cluster: cfg.Cluster, log: cfg.Logger,
 		peers: map[party.ID]*remote{}, byID: map[peer.ID]*remote{},
-		hello:  hello{Version: Version, Cluster: cfg.Cluster},
+		hello:  hello{Version: Version, Cluster: cfg.Cluster, Build: clip(cfg.Build, maxBuild)},
 		frames: make(chan transport.Frame, mailbox),
 	}
 	if _, err := rand.Read(l.hello.Instance[:]); err != nil {
@@ -123,6 +125,7 @@ func New(cfg Config) (*Link, error) {
 		r := &remote{
 			id: id, pid: pid, addrs: addrs, queue: newQueue(), log: cfg.Logger.With("peer", string(id)),
 			kick: make(chan struct{}, 1), restarted: make(chan struct{}, 1),
+			state: transport.PeerState{Since: time.Now()},
 		}
 		l.peers[id], l.byID[pid] = r, r
 	}
@@ -234,10 +237,13 @@ func (l *Link) SetAddrs(id party.ID, addrs []string) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	old := r.addrs
 	r.addrs = parsed
 	if l.mesh != nil && !l.closed {
 		l.mesh.Peerstore().ClearAddrs(r.pid)
 		l.mesh.Peerstore().AddAddrs(r.pid, parsed, peerstore.PermanentAddrTTL)
+		l.mesh.allow(r.pid, old, (*rcmgr.Allowlist).Remove)
+		l.mesh.allow(r.pid, parsed, (*rcmgr.Allowlist).Add)
 	}
 	poke(r.kick)
 	return nil
@@ -269,16 +275,20 @@ func (l *Link) Frames() <-chan transport.Frame { return l.frames }
 // Connected reports whether the peer has accepted this side's stream.
 func (l *Link) Connected(to party.ID) bool {
 	r, ok := l.peers[to]
-	return ok && l.ctx.Err() == nil && r.state().up
+	return ok && l.ctx.Err() == nil && r.now().Connected
 }
 
-// Problem is why the peer is not connected; nil when it is, and before the first try.
-func (l *Link) Problem(to party.ID) error {
-	r, ok := l.peers[to]
+// State is what the link knows of a peer.
+func (l *Link) State(of party.ID) transport.PeerState {
+	r, ok := l.peers[of]
 	if !ok {
-		return fmt.Errorf("%q: %w", to, transport.ErrUnknownPeer)
+		return transport.PeerState{Problem: fmt.Errorf("%q: %w", of, transport.ErrUnknownPeer)}
 	}
-	return r.state().problem
+	s := r.now()
+	if s.Connected && l.ctx.Err() != nil {
+		return transport.PeerState{Since: s.Since, Version: s.Version, Problem: transport.ErrClosed}
+	}
+	return s
 }
 
 // Close ends all connections and waits for all that the link started. It does nothing
@@ -328,28 +338,23 @@ type remote struct {
 	restarted chan struct{} // the peer's process is another one: the stream to it is dead
 
 	mu       sync.Mutex // guards what follows
-	status   status
+	state    transport.PeerState
 	instance [instanceLen]byte
 	inbound  *receiver
 }
 
-type status struct {
-	up      bool
-	problem error
-}
-
-func (r *remote) state() status {
+func (r *remote) now() transport.PeerState {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.status
+	return r.state
 }
 
 // meet notes which process of the peer speaks and reports whether it is a new one.
-func (r *remote) meet(instance [instanceLen]byte) (renewed bool) {
+func (r *remote) meet(h *hello) (renewed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	renewed = r.instance != instance && r.instance != [instanceLen]byte{}
-	r.instance = instance
+	renewed = r.instance != h.Instance && r.instance != [instanceLen]byte{}
+	r.instance, r.state.Version = h.Instance, printable(h.Build)
 	return renewed
 }
 

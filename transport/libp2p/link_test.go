@@ -371,7 +371,7 @@ func TestImpostorIsNotCalled(t *testing.T) {
 	if err := l.Send(bob, []byte("for bob")); err != nil {
 		t.Fatal(err)
 	}
-	transporttest.Eventually(t, transporttest.Patience, "the call fails", func() bool { return l.Problem(bob) != nil })
+	transporttest.Eventually(t, transporttest.Patience, "the call fails", func() bool { return l.State(bob).Problem != nil })
 	if l.Connected(bob) || len(called) > 0 {
 		t.Error("an impostor was greeted")
 	}
@@ -387,8 +387,8 @@ func TestOtherClusterIsRefused(t *testing.T) {
 	if err := lb.Send(alice, []byte("hello")); err != nil {
 		t.Fatal(err)
 	}
-	transporttest.Eventually(t, transporttest.Patience, "bob is told why", func() bool { return errors.Is(lb.Problem(alice), libp2p.ErrRefused) })
-	if text := lb.Problem(alice).Error(); !strings.Contains(text, "another cluster") || !strings.Contains(text, cluster.Short()) {
+	transporttest.Eventually(t, transporttest.Patience, "bob is told why", func() bool { return errors.Is(lb.State(alice).Problem, libp2p.ErrRefused) })
+	if text := lb.State(alice).Problem.Error(); !strings.Contains(text, "another cluster") || !strings.Contains(text, cluster.Short()) {
 		t.Errorf("the reason is %q", text)
 	}
 	if lb.Connected(alice) {
@@ -663,5 +663,96 @@ func TestNewRefuses(t *testing.T) {
 		if err := transport.Link(l).Close(); err != nil {
 			t.Errorf("close after %q: %v", c.want, err)
 		}
+	}
+}
+
+// A peer that is gone without a word, its process stopped or the line dead, is known
+// within two seconds, though frames for it hang half-written; and it is found again.
+func TestSilentDeathIsKnownSoon(t *testing.T) {
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			m := openMesh(t, k, alice, bob)
+			transporttest.Meet(t, m, alice, bob)
+			for _, p := range m.proxies {
+				p.stall(true)
+			}
+			stalled := time.Now()
+			for range 16 {
+				if err := m.Link(alice).Send(bob, make([]byte, transport.MaxFrame)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, end := range [][2]party.ID{{alice, bob}, {bob, alice}} {
+				transporttest.Eventually(t, transporttest.Patience, "the silence is noticed", func() bool { return !m.Link(end[0]).Connected(end[1]) })
+				if took := time.Since(stalled); took > 2500*time.Millisecond {
+					t.Errorf("%s held %s for alive for %s", end[0], end[1], took)
+				}
+				if s := m.Link(end[0]).State(end[1]); s.Problem == nil || s.RoundTrip != 0 {
+					t.Errorf("%s of %s: %+v", end[0], end[1], s)
+				}
+			}
+			for _, p := range m.proxies {
+				p.stall(false)
+			}
+			healed := time.Now()
+			transporttest.Meet(t, m, alice, bob)
+			// Each tries at least every seven seconds, five of which a call may take.
+			if took := time.Since(healed); took > 8*time.Second {
+				t.Errorf("they found each other after %s", took)
+			}
+		})
+	}
+}
+
+// A peer that is away is called again and again, ever more seldom but never less than
+// every five seconds, and not in step.
+func TestPauses(t *testing.T) {
+	seen := map[time.Duration]bool{}
+	for range 100 {
+		var total time.Duration
+		pause := libp2p.FirstPause
+		for try := range 20 {
+			at := libp2p.Jitter(pause)
+			if at < pause/2 || at >= pause || pause > 5*time.Second {
+				t.Fatalf("try %d comes after %s of %s", try, at, pause)
+			}
+			total += at
+			pause = libp2p.Longer(pause)
+		}
+		seen[total] = true
+		if pause != 5*time.Second {
+			t.Fatalf("it ends at %s", pause)
+		}
+	}
+	if len(seen) < 90 {
+		t.Errorf("of 100 signers only %d have pauses of their own", len(seen))
+	}
+}
+
+// The version of a peer's build, and what it says of its clock, are its own word.
+func TestStateOfAStrangeClock(t *testing.T) {
+	a, b := newKey(t), newKey(t)
+	const ahead = 90 * time.Second
+	h := outsider(t, b, func(s network.Stream) {
+		if _, err := greet(s, libp2p.Hello(1, cluster, [16]byte{1}, "")); err != nil {
+			return
+		}
+		for beats := uint64(1); ; beats++ {
+			if _, err := io.ReadFull(s, make([]byte, 4)); err != nil {
+				return
+			}
+			// An answer to nothing, before the one to what was asked: it counts for nothing.
+			for _, n := range []uint64{beats + 1e6, beats} {
+				if _, err := s.Write(libp2p.WriteFrame(libp2p.Answer(n, time.Now().Add(ahead)))); err != nil {
+					return
+				}
+			}
+		}
+	})
+	l := start(t, libp2p.Config{Key: a, Self: alice, Build: "1.0", Peers: map[party.ID]libp2p.Peer{bob: {ID: b.ID(), Addrs: []string{h.Addrs()[0].String()}}}})
+	transporttest.Eventually(t, transporttest.Patience, "bob answers", func() bool { return l.State(bob).RoundTrip > 0 })
+	s := l.State(bob)
+	if s.Version != "1.2" || (s.ClockAhead-ahead).Abs() > s.RoundTrip {
+		t.Errorf("%+v", s)
 	}
 }

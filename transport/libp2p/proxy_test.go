@@ -2,7 +2,6 @@ package libp2p_test
 
 import (
 	"errors"
-	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -14,12 +13,14 @@ import (
 type proxy interface {
 	addr() net.Addr
 	cut(bool)
+	stall(bool) // take what is sent and pass nothing on, as a stopped process would
 }
 
 // tcpProxy hangs up when it is cut.
 type tcpProxy struct {
-	lis    net.Listener
-	target string
+	lis     net.Listener
+	target  string
+	stalled atomic.Bool
 
 	mu    sync.Mutex
 	isCut bool
@@ -69,10 +70,29 @@ func (p *tcpProxy) pass(in net.Conn) {
 		hangUp()
 		return
 	}
-	go func() { _, _ = io.Copy(in, out); hangUp() }()
-	_, _ = io.Copy(out, in)
+	go func() { p.copy(in, out); hangUp() }()
+	p.copy(out, in)
 	hangUp()
 }
+
+func (p *tcpProxy) copy(to, from net.Conn) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		if err != nil {
+			return
+		}
+		if p.stalled.Load() {
+			continue
+		}
+		if _, err := to.Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// stall spoils the streams under way: what was swallowed does not come again.
+func (p *tcpProxy) stall(yes bool) { p.stalled.Store(yes) }
 
 func (p *tcpProxy) cut(yes bool) {
 	p.mu.Lock()
@@ -133,6 +153,7 @@ func newUDPProxy(t *testing.T, target string) *udpProxy {
 
 func (p *udpProxy) addr() net.Addr { return p.lis.LocalAddr() }
 func (p *udpProxy) cut(yes bool)   { p.isCut.Store(yes) }
+func (p *udpProxy) stall(yes bool) { p.isCut.Store(yes) }
 
 func (p *udpProxy) up(from *net.UDPAddr) *net.UDPConn {
 	p.mu.Lock()

@@ -34,6 +34,7 @@ import (
 // mesh is the swarm and what must be closed with it.
 type mesh struct {
 	*swarm.Swarm
+	allowed *rcmgr.Allowlist
 	closers []func() error // in order of closing
 }
 
@@ -62,7 +63,7 @@ func newMesh(key p2pcrypto.PrivKey, peers map[peer.ID][]multiaddr.Multiaddr, g *
 	if err != nil {
 		return nil, err
 	}
-	limits, err := newLimits(peers)
+	limits, err := newLimits(len(peers))
 	if err != nil {
 		return nil, fmt.Errorf("make resource manager: %w", err)
 	}
@@ -75,8 +76,10 @@ func newMesh(key p2pcrypto.PrivKey, peers map[peer.ID][]multiaddr.Multiaddr, g *
 	if err := errors.Join(book.AddPrivKey(self, key), book.AddPubKey(self, key.GetPublic())); err != nil {
 		return nil, err
 	}
+	m.allowed = rcmgr.GetAllowlist(limits)
 	for id, addrs := range peers {
 		book.AddAddrs(id, addrs, peerstore.PermanentAddrTTL)
+		m.allow(id, addrs, (*rcmgr.Allowlist).Add)
 	}
 
 	reuse, err := newQUIC(key, limits)
@@ -173,10 +176,25 @@ const (
 	callsPerIP     = 32 // connections from one address: organisations may share one
 )
 
-// newLimits bounds connections, streams and memory. Peers' addresses are let through
-// when strangers have used up what is for all.
-func newLimits(peers map[peer.ID][]multiaddr.Multiaddr) (network.ResourceManager, error) {
-	n := rcmgr.LimitVal(len(peers) + 1)
+// allow changes which of a peer's addresses are let through when strangers have used up
+// what is for all.
+func (m *mesh) allow(id peer.ID, addrs []multiaddr.Multiaddr, change func(*rcmgr.Allowlist, multiaddr.Multiaddr) error) {
+	suffix, err := multiaddr.NewComponent("p2p", id.String())
+	if err != nil {
+		return // an ID that was parsed has a component
+	}
+	for _, a := range addrs {
+		ip, _ := multiaddr.SplitFirst(a)
+		if ip == nil || ip.Protocol().Code != multiaddr.P_IP4 && ip.Protocol().Code != multiaddr.P_IP6 {
+			continue // a name: where it leads is not known now
+		}
+		_ = change(m.allowed, ip.Multiaddr().AppendComponent(suffix)) // a place that cannot be listed has no privilege
+	}
+}
+
+// newLimits bounds connections, streams and memory.
+func newLimits(peers int) (network.ResourceManager, error) {
+	n := rcmgr.LimitVal(peers + 1)
 	total := rcmgr.ResourceLimits{
 		Conns: connsPerPeer*n + handshakes, ConnsInbound: connsPerPeer*n + handshakes, ConnsOutbound: connsPerPeer * n,
 		Streams: streamsPerPeer * 2 * n, StreamsInbound: streamsPerPeer * n, StreamsOutbound: streamsPerPeer * n,
@@ -195,24 +213,9 @@ func newLimits(peers map[peer.ID][]multiaddr.Multiaddr) (network.ResourceManager
 			FD: connsPerPeer, Memory: memoryPerPeer,
 		},
 	}.Build(rcmgr.InfiniteLimits)
-	var known []multiaddr.Multiaddr
-	for id, addrs := range peers {
-		suffix, err := multiaddr.NewComponent("p2p", id.String())
-		if err != nil {
-			return nil, err
-		}
-		for _, a := range addrs {
-			ip, _ := multiaddr.SplitFirst(a)
-			if ip == nil || ip.Protocol().Code != multiaddr.P_IP4 && ip.Protocol().Code != multiaddr.P_IP6 {
-				continue // a name: where it leads is not known now
-			}
-			known = append(known, ip.Multiaddr().AppendComponent(suffix))
-		}
-	}
 	loopback4, loopback6 := netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")
 	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits),
 		rcmgr.WithMetricsDisabled(),
-		rcmgr.WithAllowlistedMultiaddrs(known),
 		rcmgr.WithLimitPerSubnet(
 			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: callsPerIP}},
 			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 56, ConnCount: callsPerIP}}),

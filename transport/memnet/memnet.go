@@ -3,6 +3,7 @@ package memnet
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
@@ -50,7 +51,9 @@ type lane struct {
 	faults *Faults   // nil: the network's
 	last   time.Time // when its latest frame in order arrives
 	cut    bool
-	flying int // sent and not yet taken by the receiver
+	open   bool      // both ends are, and it is not cut
+	since  time.Time // it is open, or not, since then
+	flying int       // sent and not yet taken by the receiver
 }
 
 // Net is the network. All its methods may be called at any time by anybody.
@@ -103,6 +106,7 @@ func (n *Net) Link(id party.ID) (*Link, error) {
 		more:   make(chan struct{}, 1), done: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	n.links[id] = l
+	n.changed()
 	go l.pump()
 	return l, nil
 }
@@ -140,6 +144,7 @@ func (n *Net) CutOneWay(from, to party.ID) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.lane(pair{from, to}).cut = true
+	n.changed()
 }
 
 // Partition parts every member of side from every other member.
@@ -160,6 +165,7 @@ func (n *Net) Heal() {
 	for _, l := range n.lanes {
 		l.cut = false
 	}
+	n.changed()
 }
 
 // Counts returns what happened so far.
@@ -186,6 +192,19 @@ func (n *Net) Close() error {
 		_ = l.Close() // it never fails
 	}
 	return nil
+}
+
+// changed notes since when lanes are open or not.
+func (n *Net) changed() {
+	now := time.Now()
+	for _, from := range n.members {
+		for _, to := range n.members {
+			l := n.lane(pair{from, to})
+			if open := from != to && n.links[from] != nil && n.links[to] != nil && !l.cut; open != l.open || l.since.IsZero() {
+				l.open, l.since = open, now
+			}
+		}
+	}
 }
 
 func (n *Net) lane(p pair) *lane {
@@ -347,7 +366,44 @@ func (l *Link) Connected(to party.ID) bool {
 	n := l.net
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return !n.closed && n.links[l.id] == l && to != l.id && n.links[to] != nil && !n.lane(pair{l.id, to}).cut
+	return !n.closed && n.links[l.id] == l && n.lane(pair{l.id, to}).open
+}
+
+// State is what the network itself knows. There is one clock, and no build.
+func (l *Link) State(of party.ID) transport.PeerState {
+	n := l.net
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	there := n.lane(pair{l.id, of})
+	s := transport.PeerState{Since: there.since}
+	switch {
+	case n.closed || n.links[l.id] != l:
+		s.Problem = transport.ErrClosed
+	case of == l.id || !n.members.Has(of):
+		s.Problem = fmt.Errorf("%q: %w", of, transport.ErrUnknownPeer)
+	case !there.open:
+		s.Problem = errAway
+	default:
+		s.Connected, s.RoundTrip = true, time.Microsecond
+		for _, p := range []pair{{l.id, of}, {of, l.id}} {
+			f := n.faults
+			if own := n.lane(p).faults; own != nil {
+				f = *own
+			}
+			s.RoundTrip += f.MinDelay
+		}
+	}
+	return s
+}
+
+var errAway = errors.New("it is cut off or not open")
+
+// SetAddrs keeps a peer's name only: everybody is in one place here.
+func (l *Link) SetAddrs(of party.ID, _ []string) error {
+	if of == l.id || !l.net.members.Has(of) {
+		return fmt.Errorf("addresses of %q: %w", of, transport.ErrUnknownPeer)
+	}
+	return nil
 }
 
 // Close ends the link. It is idempotent.
@@ -356,6 +412,7 @@ func (l *Link) Close() error {
 	n.mu.Lock()
 	if n.links[l.id] == l {
 		delete(n.links, l.id)
+		n.changed()
 		close(l.done)
 	}
 	n.mu.Unlock()

@@ -239,6 +239,35 @@ func Run(t *testing.T, open func(t *testing.T, ids ...party.ID) Net) {
 		arrive(t, n, bob, alice)
 	})
 
+	t.Run("State", func(t *testing.T) {
+		n := open(t, alice, bob)
+		began := time.Now()
+		Meet(t, n, alice, bob)
+		l := n.Link(alice)
+		Eventually(t, Patience, "a question is answered", func() bool { return l.State(bob).RoundTrip > 0 })
+		s := l.State(bob)
+		if !s.Connected || s.Problem != nil || s.Since.Before(began.Add(-time.Minute)) || s.Since.After(time.Now()) || s.RoundTrip > Patience {
+			t.Errorf("connected: %+v", s)
+		}
+		// Both are of one clock.
+		if ahead := s.ClockAhead.Abs(); ahead > s.RoundTrip {
+			t.Errorf("bob's clock is %s ahead", ahead)
+		}
+		n.Cut(alice, bob)
+		Eventually(t, Patience, "the cut is noticed", func() bool { return !l.State(bob).Connected })
+		if away := l.State(bob); away.Problem == nil || away.RoundTrip != 0 || !away.Since.After(s.Since) {
+			t.Errorf("cut off: %+v", away)
+		}
+		for _, of := range []party.ID{alice, "mallory"} {
+			if s := l.State(of); s.Connected || !errors.Is(s.Problem, transport.ErrUnknownPeer) {
+				t.Errorf("of %q: %+v", of, s)
+			}
+			if err := l.SetAddrs(of, nil); !errors.Is(err, transport.ErrUnknownPeer) {
+				t.Errorf("addresses of %q: %v", of, err)
+			}
+		}
+	})
+
 	t.Run("Restart", func(t *testing.T) {
 		n := open(t, alice, bob)
 		Meet(t, n, alice, bob)
