@@ -125,7 +125,7 @@ var Meeting = []string{
 	"coffer/charter", "coffer/wallet", "coffer/policy", "coffer/intent", "coffer/approval", "coffer/verdict", "coffer/partial", "coffer/chain/evm/...", // the pure stages
 	"coffer/proto/...", "coffer/rpc", // what travels between them
 	"coffer/audit", "coffer/store", "coffer/internal/datadir", "coffer/internal/nearest", // each has its own directory, made and opened by the same code
-	"coffer/observe",             // what an operator watches
+	"coffer/observe", "coffer/hook", // what an operator watches, and is told
 	"coffer/internal/crashpoint", // empty functions, but for the test of crashes
 }
 
