@@ -2,7 +2,6 @@ package coordinator
 
 import (
 	"fmt"
-	"net"
 	"path/filepath"
 
 	"coffer/canon"
@@ -56,12 +55,12 @@ func (s *Settings) Validate() error {
 	if err := policy.CheckName(s.Organisation); err != nil {
 		return fmt.Errorf("organisation: %w", err)
 	}
-	if _, _, err := net.SplitHostPort(s.Listen); err != nil {
-		return fmt.Errorf("listen: %q is not host:port: %w", s.Listen, err)
+	if err := datadir.CheckAddress(s.Listen); err != nil {
+		return fmt.Errorf("listen: %w", err)
 	}
 	if s.Announce != "" {
-		if _, _, err := net.SplitHostPort(s.Announce); err != nil {
-			return fmt.Errorf("announce: %q is not host:port: %w", s.Announce, err)
+		if err := datadir.CheckAddress(s.Announce); err != nil {
+			return fmt.Errorf("announce: %w", err)
 		}
 	}
 	for name, chain := range s.Chains {
@@ -69,7 +68,18 @@ func (s *Settings) Validate() error {
 			return fmt.Errorf("chains.%s.%w", name, err)
 		}
 	}
+	// What is announced goes into the card, and nobody can dial "everywhere".
+	if address := s.announced(); datadir.Everywhere(address) {
+		return fmt.Errorf("announce: %s is no address that people could dial: name the host", address)
+	}
 	return nil
+}
+
+func (s *Settings) announced() string {
+	if s.Announce != "" {
+		return s.Announce
+	}
+	return s.Listen
 }
 
 // LoadSettings reads and validates config.json.
@@ -108,11 +118,7 @@ func Card(d Dir) (string, error) {
 }
 
 func makeCard(key *identity.Key, s *Settings) (string, error) {
-	address := s.Announce
-	if address == "" {
-		address = s.Listen
-	}
-	return charter.NewCoordinatorCard(key, s.Name, s.Organisation, address)
+	return charter.NewCoordinatorCard(key, s.Name, s.Organisation, s.announced())
 }
 
 // Join installs the charter that this coordinator serves. A coordinator is

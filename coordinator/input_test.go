@@ -299,6 +299,7 @@ func TestJoin(t *testing.T) {
 		"chains.dev.bump_after:": {Name: "desk", Organisation: "exchange", Listen: ":1", Chains: map[string]coordinator.ChainSettings{
 			"dev": {URL: "http://x", BumpAfter: 1},
 		}},
+		"name the host": {Name: "desk", Organisation: "exchange", Listen: "0.0.0.0:7400"},
 	} {
 		if err := s.Validate(); err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("settings with a bad %s: %v", field, err)

@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 
 	"coffer/canon"
 	"coffer/charter"
@@ -88,12 +88,22 @@ func (s *Settings) Validate() error {
 			}
 		}
 	}
-	if _, _, err := net.SplitHostPort(s.ListenCoordinator); err != nil {
-		return fmt.Errorf("listen_coordinator: %q is not host:port: %w", s.ListenCoordinator, err)
+	if err := datadir.CheckAddress(s.ListenCoordinator); err != nil {
+		return fmt.Errorf("listen_coordinator: %w", err)
 	}
 	if s.AnnounceCoordinator != "" {
-		if _, _, err := net.SplitHostPort(s.AnnounceCoordinator); err != nil {
-			return fmt.Errorf("announce_coordinator: %q is not host:port: %w", s.AnnounceCoordinator, err)
+		if err := datadir.CheckAddress(s.AnnounceCoordinator); err != nil {
+			return fmt.Errorf("announce_coordinator: %w", err)
+		}
+	}
+	// What is announced goes into a card, and nobody can dial "everywhere".
+	peers, coordinator := s.announced()
+	if datadir.Everywhere(coordinator) {
+		return fmt.Errorf("announce_coordinator: %s is no address that the coordinator could dial: name the host", coordinator)
+	}
+	for _, a := range peers {
+		if m, err := multiaddr.NewMultiaddr(a); err == nil && manet.IsIPUnspecified(m) {
+			return fmt.Errorf("announce_peers: %s is no address that another signer could dial: name the host", a)
 		}
 	}
 	if s.PreParameters < 0 || s.PreParameters > 16 {

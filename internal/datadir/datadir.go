@@ -2,13 +2,9 @@ package datadir
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"coffer/identity"
 	"coffer/store"
@@ -63,28 +59,4 @@ func Make(f Files, settings any, more func() error) (*identity.Key, error) {
 		return nil, fmt.Errorf("write settings: %w", err)
 	}
 	return key, nil
-}
-
-// ReadSettings reads and validates settings; unknown keys and text behind them are
-// refused. program is whose directory it should be, such as "coffer-signer".
-func ReadSettings(path, program string, into interface{ Validate() error }) error {
-	raw, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		dir := filepath.Dir(path)
-		return fmt.Errorf("%s is not a directory of %s: run %s init --dir %s first", dir, program, program, dir)
-	} else if err != nil {
-		return fmt.Errorf("read settings: %w", err)
-	}
-	dec := json.NewDecoder(strings.NewReader(string(raw)))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(into); err != nil {
-		return fmt.Errorf("settings %s: %w", path, err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("settings %s: text after the settings", path)
-	}
-	if err := into.Validate(); err != nil {
-		return fmt.Errorf("settings %s: %w", path, err)
-	}
-	return nil
 }
