@@ -534,7 +534,15 @@ func (x *GetRequest) GetId() string {
 type ListRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	PendingOnly   bool                   `protobuf:"varint,1,opt,name=pending_only,json=pendingOnly,proto3" json:"pending_only,omitempty"`
-	Limit         uint32                 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"` // at most 1000; 0 means 100
+	Limit         uint32                 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`  // at most 1000; 0 means 100
+	Before        string                 `protobuf:"bytes,3,opt,name=before,proto3" json:"before,omitempty"` // digest in hex of an intent: only those handed in before it, the next page
+	Wallet        string                 `protobuf:"bytes,4,opt,name=wallet,proto3" json:"wallet,omitempty"` // this and the ones below: only intents with that; empty or zero means any
+	Initiator     string                 `protobuf:"bytes,5,opt,name=initiator,proto3" json:"initiator,omitempty"`
+	Reference     string                 `protobuf:"bytes,6,opt,name=reference,proto3" json:"reference,omitempty"`
+	Kind          string                 `protobuf:"bytes,7,opt,name=kind,proto3" json:"kind,omitempty"`
+	Stage         Stage                  `protobuf:"varint,8,opt,name=stage,proto3,enum=coffer.v1.Stage" json:"stage,omitempty"`
+	Since         int64                  `protobuf:"varint,9,opt,name=since,proto3" json:"since,omitempty"`  // Unix seconds, when it was handed in
+	Until         int64                  `protobuf:"varint,10,opt,name=until,proto3" json:"until,omitempty"` // Unix seconds
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -583,9 +591,66 @@ func (x *ListRequest) GetLimit() uint32 {
 	return 0
 }
 
+func (x *ListRequest) GetBefore() string {
+	if x != nil {
+		return x.Before
+	}
+	return ""
+}
+
+func (x *ListRequest) GetWallet() string {
+	if x != nil {
+		return x.Wallet
+	}
+	return ""
+}
+
+func (x *ListRequest) GetInitiator() string {
+	if x != nil {
+		return x.Initiator
+	}
+	return ""
+}
+
+func (x *ListRequest) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+func (x *ListRequest) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *ListRequest) GetStage() Stage {
+	if x != nil {
+		return x.Stage
+	}
+	return Stage_STAGE_UNSPECIFIED
+}
+
+func (x *ListRequest) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+func (x *ListRequest) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
 type ListResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Intents       []*IntentView          `protobuf:"bytes,1,rep,name=intents,proto3" json:"intents,omitempty"`
+	More          bool                   `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"` // there are older ones that fit: ask again with before
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -625,6 +690,13 @@ func (x *ListResponse) GetIntents() []*IntentView {
 		return x.Intents
 	}
 	return nil
+}
+
+func (x *ListResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
 }
 
 // Sent is one signed transaction of an intent. A fee bump adds another: all have the
@@ -1342,12 +1414,22 @@ const file_coffer_v1_coordinator_proto_rawDesc = "" +
 	"\x06intent\x18\x01 \x01(\v2\x15.coffer.v1.IntentViewR\x06intent\"\x1c\n" +
 	"\n" +
 	"GetRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"F\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x9a\x02\n" +
 	"\vListRequest\x12!\n" +
 	"\fpending_only\x18\x01 \x01(\bR\vpendingOnly\x12\x14\n" +
-	"\x05limit\x18\x02 \x01(\rR\x05limit\"?\n" +
+	"\x05limit\x18\x02 \x01(\rR\x05limit\x12\x16\n" +
+	"\x06before\x18\x03 \x01(\tR\x06before\x12\x16\n" +
+	"\x06wallet\x18\x04 \x01(\tR\x06wallet\x12\x1c\n" +
+	"\tinitiator\x18\x05 \x01(\tR\tinitiator\x12\x1c\n" +
+	"\treference\x18\x06 \x01(\tR\treference\x12\x12\n" +
+	"\x04kind\x18\a \x01(\tR\x04kind\x12&\n" +
+	"\x05stage\x18\b \x01(\x0e2\x10.coffer.v1.StageR\x05stage\x12\x14\n" +
+	"\x05since\x18\t \x01(\x03R\x05since\x12\x14\n" +
+	"\x05until\x18\n" +
+	" \x01(\x03R\x05until\"S\n" +
 	"\fListResponse\x12/\n" +
-	"\aintents\x18\x01 \x03(\v2\x15.coffer.v1.IntentViewR\aintents\"\x99\x01\n" +
+	"\aintents\x18\x01 \x03(\v2\x15.coffer.v1.IntentViewR\aintents\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"\x99\x01\n" +
 	"\x04Sent\x12\x17\n" +
 	"\atx_hash\x18\x01 \x01(\tR\x06txHash\x12\x15\n" +
 	"\x06raw_tx\x18\x02 \x01(\fR\x05rawTx\x12\x1b\n" +
@@ -1481,44 +1563,45 @@ var file_coffer_v1_coordinator_proto_depIdxs = []int32{
 	13, // 1: coffer.v1.SubmitResponse.intent:type_name -> coffer.v1.IntentView
 	21, // 2: coffer.v1.StateRequest.statement:type_name -> coffer.v1.SignedMessage
 	13, // 3: coffer.v1.StateResponse.intent:type_name -> coffer.v1.IntentView
-	13, // 4: coffer.v1.ListResponse.intents:type_name -> coffer.v1.IntentView
-	21, // 5: coffer.v1.IntentView.intent:type_name -> coffer.v1.SignedMessage
-	21, // 6: coffer.v1.IntentView.statements:type_name -> coffer.v1.SignedMessage
-	0,  // 7: coffer.v1.IntentView.stage:type_name -> coffer.v1.Stage
-	14, // 8: coffer.v1.IntentView.verdicts:type_name -> coffer.v1.SignerVerdict
-	15, // 9: coffer.v1.IntentView.phases:type_name -> coffer.v1.Phase
-	22, // 10: coffer.v1.IntentView.wallet:type_name -> coffer.v1.SignedRecord
-	12, // 11: coffer.v1.IntentView.sent:type_name -> coffer.v1.Sent
-	22, // 12: coffer.v1.WalletsResponse.wallets:type_name -> coffer.v1.SignedRecord
-	20, // 13: coffer.v1.ClusterResponse.signers:type_name -> coffer.v1.SignerState
-	23, // 14: coffer.v1.SignerState.status:type_name -> coffer.v1.StatusResponse
-	3,  // 15: coffer.v1.Coordinator.Advise:input_type -> coffer.v1.AdviseRequest
-	5,  // 16: coffer.v1.Coordinator.Submit:input_type -> coffer.v1.SubmitRequest
-	7,  // 17: coffer.v1.Coordinator.State:input_type -> coffer.v1.StateRequest
-	9,  // 18: coffer.v1.Coordinator.Get:input_type -> coffer.v1.GetRequest
-	10, // 19: coffer.v1.Coordinator.List:input_type -> coffer.v1.ListRequest
-	9,  // 20: coffer.v1.Coordinator.Watch:input_type -> coffer.v1.GetRequest
-	16, // 21: coffer.v1.Coordinator.Wallets:input_type -> coffer.v1.WalletsRequest
-	18, // 22: coffer.v1.Coordinator.Cluster:input_type -> coffer.v1.ClusterRequest
-	1,  // 23: coffer.v1.Coordinator.Charter:input_type -> coffer.v1.CharterRequest
-	24, // 24: coffer.v1.CoordinatorOperator.Doctor:input_type -> coffer.v1.DoctorRequest
-	25, // 25: coffer.v1.CoordinatorOperator.Introduce:input_type -> coffer.v1.IntroduceRequest
-	4,  // 26: coffer.v1.Coordinator.Advise:output_type -> coffer.v1.AdviseResponse
-	6,  // 27: coffer.v1.Coordinator.Submit:output_type -> coffer.v1.SubmitResponse
-	8,  // 28: coffer.v1.Coordinator.State:output_type -> coffer.v1.StateResponse
-	13, // 29: coffer.v1.Coordinator.Get:output_type -> coffer.v1.IntentView
-	11, // 30: coffer.v1.Coordinator.List:output_type -> coffer.v1.ListResponse
-	13, // 31: coffer.v1.Coordinator.Watch:output_type -> coffer.v1.IntentView
-	17, // 32: coffer.v1.Coordinator.Wallets:output_type -> coffer.v1.WalletsResponse
-	19, // 33: coffer.v1.Coordinator.Cluster:output_type -> coffer.v1.ClusterResponse
-	2,  // 34: coffer.v1.Coordinator.Charter:output_type -> coffer.v1.CharterResponse
-	26, // 35: coffer.v1.CoordinatorOperator.Doctor:output_type -> coffer.v1.DoctorResponse
-	27, // 36: coffer.v1.CoordinatorOperator.Introduce:output_type -> coffer.v1.IntroduceResponse
-	26, // [26:37] is the sub-list for method output_type
-	15, // [15:26] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	0,  // 4: coffer.v1.ListRequest.stage:type_name -> coffer.v1.Stage
+	13, // 5: coffer.v1.ListResponse.intents:type_name -> coffer.v1.IntentView
+	21, // 6: coffer.v1.IntentView.intent:type_name -> coffer.v1.SignedMessage
+	21, // 7: coffer.v1.IntentView.statements:type_name -> coffer.v1.SignedMessage
+	0,  // 8: coffer.v1.IntentView.stage:type_name -> coffer.v1.Stage
+	14, // 9: coffer.v1.IntentView.verdicts:type_name -> coffer.v1.SignerVerdict
+	15, // 10: coffer.v1.IntentView.phases:type_name -> coffer.v1.Phase
+	22, // 11: coffer.v1.IntentView.wallet:type_name -> coffer.v1.SignedRecord
+	12, // 12: coffer.v1.IntentView.sent:type_name -> coffer.v1.Sent
+	22, // 13: coffer.v1.WalletsResponse.wallets:type_name -> coffer.v1.SignedRecord
+	20, // 14: coffer.v1.ClusterResponse.signers:type_name -> coffer.v1.SignerState
+	23, // 15: coffer.v1.SignerState.status:type_name -> coffer.v1.StatusResponse
+	3,  // 16: coffer.v1.Coordinator.Advise:input_type -> coffer.v1.AdviseRequest
+	5,  // 17: coffer.v1.Coordinator.Submit:input_type -> coffer.v1.SubmitRequest
+	7,  // 18: coffer.v1.Coordinator.State:input_type -> coffer.v1.StateRequest
+	9,  // 19: coffer.v1.Coordinator.Get:input_type -> coffer.v1.GetRequest
+	10, // 20: coffer.v1.Coordinator.List:input_type -> coffer.v1.ListRequest
+	9,  // 21: coffer.v1.Coordinator.Watch:input_type -> coffer.v1.GetRequest
+	16, // 22: coffer.v1.Coordinator.Wallets:input_type -> coffer.v1.WalletsRequest
+	18, // 23: coffer.v1.Coordinator.Cluster:input_type -> coffer.v1.ClusterRequest
+	1,  // 24: coffer.v1.Coordinator.Charter:input_type -> coffer.v1.CharterRequest
+	24, // 25: coffer.v1.CoordinatorOperator.Doctor:input_type -> coffer.v1.DoctorRequest
+	25, // 26: coffer.v1.CoordinatorOperator.Introduce:input_type -> coffer.v1.IntroduceRequest
+	4,  // 27: coffer.v1.Coordinator.Advise:output_type -> coffer.v1.AdviseResponse
+	6,  // 28: coffer.v1.Coordinator.Submit:output_type -> coffer.v1.SubmitResponse
+	8,  // 29: coffer.v1.Coordinator.State:output_type -> coffer.v1.StateResponse
+	13, // 30: coffer.v1.Coordinator.Get:output_type -> coffer.v1.IntentView
+	11, // 31: coffer.v1.Coordinator.List:output_type -> coffer.v1.ListResponse
+	13, // 32: coffer.v1.Coordinator.Watch:output_type -> coffer.v1.IntentView
+	17, // 33: coffer.v1.Coordinator.Wallets:output_type -> coffer.v1.WalletsResponse
+	19, // 34: coffer.v1.Coordinator.Cluster:output_type -> coffer.v1.ClusterResponse
+	2,  // 35: coffer.v1.Coordinator.Charter:output_type -> coffer.v1.CharterResponse
+	26, // 36: coffer.v1.CoordinatorOperator.Doctor:output_type -> coffer.v1.DoctorResponse
+	27, // 37: coffer.v1.CoordinatorOperator.Introduce:output_type -> coffer.v1.IntroduceResponse
+	27, // [27:38] is the sub-list for method output_type
+	16, // [16:27] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_coffer_v1_coordinator_proto_init() }

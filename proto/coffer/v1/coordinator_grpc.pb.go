@@ -48,7 +48,7 @@ type CoordinatorClient interface {
 	State(ctx context.Context, in *StateRequest, opts ...grpc.CallOption) (*StateResponse, error)
 	// Get answers one intent with all that is known of it.
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*IntentView, error)
-	// List answers intents, newest first.
+	// List answers intents, newest first, and fewer than the limit where they are large.
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error)
 	// Watch answers the intent now and after each change until it has ended.
 	Watch(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[IntentView], error)
@@ -183,7 +183,7 @@ type CoordinatorServer interface {
 	State(context.Context, *StateRequest) (*StateResponse, error)
 	// Get answers one intent with all that is known of it.
 	Get(context.Context, *GetRequest) (*IntentView, error)
-	// List answers intents, newest first.
+	// List answers intents, newest first, and fewer than the limit where they are large.
 	List(context.Context, *ListRequest) (*ListResponse, error)
 	// Watch answers the intent now and after each change until it has ended.
 	Watch(*GetRequest, grpc.ServerStreamingServer[IntentView]) error
