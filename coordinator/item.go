@@ -12,7 +12,6 @@ import (
 
 	"coffer/approval"
 	"coffer/canon"
-	"coffer/credential"
 	"coffer/intent"
 	pb "coffer/proto/coffer/v1"
 	"coffer/store"
@@ -148,14 +147,8 @@ func (s *items) saveUnlessNews(it item, seen int) error {
 }
 
 // addStatement adds a statement, which its author signed, to an intent that can still
-// be changed by it. Of one person, kind of statement and kind of key only the one that
-// lasts longest is kept: nobody can fill the list that signers read, so that the word
-// of somebody else finds no place, and an old statement replayed displaces no newer one.
+// be changed by it (approval.Keep).
 func (s *items) addStatement(id canon.Digest, signed approval.Signed) (it *item, err error) {
-	st, slot, err := statementSlot(signed)
-	if err != nil {
-		return nil, err
-	}
 	err = s.writer.Do(func(tx *bbolt.Tx) error {
 		if it, err = s.read(tx, id[:]); err != nil {
 			return err
@@ -166,39 +159,13 @@ func (s *items) addStatement(id canon.Digest, signed approval.Signed) (it *item,
 		if it.Stage == pb.Stage_STAGE_BROADCAST {
 			return errSigned
 		}
-		for n := range it.Statements {
-			old, oldSlot, err := statementSlot(it.Statements[n])
-			if err != nil {
-				return err
-			}
-			if oldSlot != slot {
-				continue
-			}
-			if old.Expires >= st.Expires {
-				return nil
-			}
-			it.Statements[n] = signed
-			return s.put(tx, *it)
+		var changed bool
+		if it.Statements, changed, err = approval.Keep(it.Statements, signed); err != nil || !changed {
+			return err
 		}
-		if len(it.Statements) >= approval.MaxStatements {
-			return fmt.Errorf("the intent has %d statements already, signers read no more", approval.MaxStatements)
-		}
-		it.Statements = append(it.Statements, signed)
 		return s.put(tx, *it)
 	})
 	return it, err
-}
-
-func statementSlot(signed approval.Signed) (*approval.Statement, [3]string, error) {
-	st, err := approval.Parse(signed.Raw)
-	if err != nil {
-		return nil, [3]string{}, err
-	}
-	key, err := credential.SignatureKey(signed.Signature)
-	if err != nil {
-		return nil, [3]string{}, err
-	}
-	return st, [3]string{st.Person, string(st.Kind), key.Kind}, nil
 }
 
 // markCancelled remembers that a cancel was mined in the place of its subject.

@@ -78,6 +78,7 @@ type Node struct {
 	db      *bbolt.DB
 	keys    *keystore.Store
 	journal *journal.Journal
+	memory  *memory
 	audit   *audit.Log
 	link    transport.Link
 
@@ -143,6 +144,9 @@ func New(cfg Config) (*Node, error) {
 func (n *Node) open() error {
 	var err error
 	if n.journal, err = journal.Open(n.db, time.Now().Unix()); err != nil {
+		return err
+	}
+	if n.memory, err = openMemory(n.db, usualLimits, time.Now().Unix()); err != nil {
 		return err
 	}
 	if n.keys, err = keystore.Open(n.db); err != nil {

@@ -79,10 +79,10 @@ func (s *service) Judge(_ context.Context, req *pb.JudgeRequest) (*pb.JudgeRespo
 	if err != nil {
 		return nil, s.n.grpcError(err)
 	}
-	v := gate.Judge(in)
-	if v.Outcome == verdict.Sign && s.n.isSealed() {
-		v.Outcome, v.Missing = verdict.Wait, []string{"this signer is sealed: its operator must unseal it"}
+	if err := s.n.note(r, false); err != nil {
+		return nil, s.n.grpcError(err)
 	}
+	v := s.n.judge(in)
 	if err := s.n.auditVerdict("JUDGED", &v, false); err != nil {
 		return nil, s.n.grpcError(err)
 	}
@@ -125,6 +125,9 @@ func (s *service) Sign(req *pb.SignRequest, stream pb.Signer_SignServer) error {
 		return s.n.grpcError(err)
 	}
 	authorized, v := gate.Check(in)
+	if err := s.n.note(r, authorized != nil); err != nil {
+		return s.n.grpcError(err)
+	}
 	if err := s.n.auditVerdict("SIGN_REQUEST", &v, true); err != nil {
 		return s.n.grpcError(err)
 	}
@@ -177,6 +180,9 @@ func (s *service) CreateWallet(req *pb.CreateWalletRequest, stream pb.Signer_Cre
 		return s.n.grpcError(err)
 	}
 	permit, v := gate.CheckCeremony(in)
+	if err := s.n.note(r, permit != nil); err != nil {
+		return s.n.grpcError(err)
+	}
 	if err := s.n.auditVerdict("CEREMONY_REQUEST", &v, true); err != nil {
 		return s.n.grpcError(err)
 	}
@@ -265,6 +271,9 @@ func (n *Node) input(r request, session canon.Digest) (gate.Input, error) {
 	i, err := intent.Parse(r.intent.Raw)
 	if err != nil {
 		return in, nil //nolint:nilerr // the gate refuses it with its own reason
+	}
+	if in.Statements, err = n.memory.withNarrowing(r); err != nil {
+		return in, err
 	}
 	in.Wallet = n.wallet(i.Wallet)
 	in.Journal, err = n.view(i)
