@@ -1,9 +1,11 @@
 package coordinator
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -64,6 +66,13 @@ func (it *item) ended() bool {
 	default:
 		return false
 	}
+}
+
+// holds reports whether this very statement was taken before.
+func (it *item) holds(signed approval.Signed) bool {
+	return slices.ContainsFunc(it.Statements, func(s approval.Signed) bool {
+		return bytes.Equal(s.Raw, signed.Raw) && bytes.Equal(s.Signature, signed.Signature)
+	})
 }
 
 // phaseDone closes the running phase under the given name.

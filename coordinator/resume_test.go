@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"coffer/approval"
 	"coffer/canon"
 	pb "coffer/proto/coffer/v1"
 )
@@ -31,6 +32,26 @@ func TestStopAtEveryStage(t *testing.T) {
 			w.must(err)
 			if !reply.Existed {
 				t.Error("after a restart the reference is forgotten")
+			}
+		})
+	})
+
+	t.Run("before an approver heard the answer", func(t *testing.T) {
+		w.paid(1, func() {
+			id := w.mustSubmit(w.payment("STOP-ANSWER", 1))
+			w.must(w.state("bob", approval.Approve, id))
+			ask := &pb.StateRequest{Statement: w.State("carol", approval.Approve, id).ToProto()}
+			_, err := w.API.State(t.Context(), ask)
+			w.must(err)
+			w.RestartDesk()
+			w.wantDone(id)
+			// The same statement once more is no new one, which would come too late.
+			reply, err := w.API.State(t.Context(), ask)
+			if err != nil || len(reply.Intent.Statements) != 2 {
+				t.Errorf("the same statement again: %v, %v", reply, err)
+			}
+			if err := w.state("carol", approval.Approve, id); err == nil {
+				t.Error("another statement about a payment that is done was taken")
 			}
 		})
 	})

@@ -346,6 +346,11 @@ func (s *service) State(_ context.Context, req *pb.StateRequest) (*pb.StateRespo
 	if err != nil {
 		return nil, tooLate(st, it, err)
 	}
+	if it.holds(signed) {
+		// Its author did not hear the answer and asks again. It counts, whatever came of it since.
+		view, err := s.view(it)
+		return &pb.StateResponse{Intent: view}, err
+	}
 	if it.ended() {
 		return nil, tooLate(st, it, errEnded)
 	}
