@@ -230,7 +230,7 @@ func collect(t *testing.T, dir string, r demo.Result) []secret {
 	xs, ys := []*big.Int{}, []*big.Int{}
 	for _, id := range file.Charter.Parties() {
 		home := filepath.Join(dir, "signers", string(id))
-		passphrase, err := os.ReadFile(home + ".passphrase")
+		passphrase, err := os.ReadFile(filepath.Join(dir, "passphrases", string(id), "passphrase"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,14 +7,9 @@ import (
 	"fmt"
 	"io"
 	"math/big"
-	"os"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
-
-	"coffer/internal/devchain"
-	"coffer/internal/gethdev"
 )
 
 // Config says where and how the demo plays.
@@ -77,79 +72,69 @@ const (
 
 // Run plays the demo. Whatever happens, it ends every process that it started.
 func Run(ctx context.Context, cfg Config) (err error) {
-	s := &story{cfg: cfg, begin: time.Now(), seconds: map[string]float64{}}
-	if err := s.prepareDir(); err != nil {
+	s := newStory(cfg.Talk)
+	here := &machine{story: s, cfg: cfg}
+	if err := here.prepareDir(); err != nil {
 		return err
 	}
-	s.procs = &processes{bin: cfg.Bin, dir: s.dir}
-	defer func() {
-		s.procs.stop()
-		if s.geth != nil {
-			err = errors.Join(err, s.geth.Stop())
-		}
-		if s.temporary {
-			err = errors.Join(err, os.RemoveAll(s.dir))
-		} else if err != nil {
-			err = fmt.Errorf("%w (logs are in %s)", err, s.dir)
-		}
-	}()
+	here.procs = &processes{bin: cfg.Bin, dir: here.dir}
+	s.venue = here
+	defer func() { err = here.end(err) }()
 	result, err := s.play(ctx)
 	if err != nil && ctx.Err() == nil {
 		// A daemon that died explains more than the command that missed it.
-		if dead := s.procs.dead(); dead != nil {
+		if dead := here.procs.dead(); dead != nil {
 			err = fmt.Errorf("%w; %w", err, dead)
 		}
 	}
 	if err != nil {
 		return err
 	}
+	if !here.temporary {
+		result.Dir = here.dir
+	}
 	if err := cfg.Done(result); err != nil {
 		return err
 	}
 	if cfg.Keep {
-		s.explain()
+		here.explain()
 		<-ctx.Done()
 	}
 	return nil
 }
 
-type story struct {
-	cfg       Config
-	dir       string
-	temporary bool
-	procs     *processes
-	begin     time.Time
-	seconds   map[string]float64
-	url       string
-	faucet    *devchain.Faucet
-	geth      *gethdev.Node // instead of the faucet's chain
-	said      string
+// venue is where the story plays: processes of this machine, or containers.
+type venue interface {
+	// setup makes the cluster and waits until it answers.
+	setup(ctx context.Context) error
+	// as runs coffer as one person; progress gets what it says on stderr, by lines.
+	as(ctx context.Context, person string, progress func(string), args ...string) (stdout string, code int, err error)
+	// fund pays from the dev chain's faucet.
+	fund(ctx context.Context, to string, ether int64) error
+	// balance asks the chain what an address owns, in wei.
+	balance(ctx context.Context, address string) (*big.Int, error)
 }
 
-func (s *story) prepareDir() error {
-	if s.cfg.Dir == "" {
-		dir, err := os.MkdirTemp("", "coffer-demo-")
-		s.dir, s.temporary = dir, true
-		return err
-	}
-	dir, err := filepath.Abs(s.cfg.Dir)
-	if err != nil {
-		return err
-	}
-	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
-		return fmt.Errorf("--dir %s is not empty: choose another folder, nothing is overwritten", dir)
-	}
-	s.dir = dir
-	return os.MkdirAll(dir, 0o700)
+// story tells what happens, wherever that is.
+type story struct {
+	venue   venue
+	talk    io.Writer
+	begin   time.Time
+	seconds map[string]float64
+	said    string
+}
+
+func newStory(talk io.Writer) *story {
+	return &story{talk: talk, begin: time.Now(), seconds: map[string]float64{}}
 }
 
 func (s *story) say(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
-	if text == s.said || s.cfg.Talk == nil {
+	if text == s.said || s.talk == nil {
 		return
 	}
 	s.said = text
-	fmt.Fprintf(s.cfg.Talk, "%6.1fs  %s\n", time.Since(s.begin).Seconds(), text)
+	fmt.Fprintf(s.talk, "%6.1fs  %s\n", time.Since(s.begin).Seconds(), text)
 }
 
 // phase measures one part of the story.
@@ -164,10 +149,7 @@ func round(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }
 
 func (s *story) play(ctx context.Context) (*Result, error) {
 	result := &Result{Seconds: s.seconds}
-	if !s.temporary {
-		result.Dir = s.dir
-	}
-	if err := s.phase("setup", func() error { return s.setup(ctx) }); err != nil {
+	if err := s.phase("setup", func() error { return s.venue.setup(ctx) }); err != nil {
 		return nil, err
 	}
 	if err := s.phase("wallet", func() error { return s.wallet(ctx, result) }); err != nil {
@@ -175,19 +157,26 @@ func (s *story) play(ctx context.Context) (*Result, error) {
 	}
 	if err := s.phase("fund", func() error {
 		s.say("funding %s with %d ETH from the dev chain's faucet", result.Wallet.Address, fundAmount)
-		return s.fund(ctx, result.Wallet.Address, fundAmount)
+		return s.venue.fund(ctx, result.Wallet.Address, fundAmount)
 	}); err != nil {
 		return nil, err
 	}
-	for _, act := range []func(context.Context, *Result) (*Act, error){s.actPayment, s.actRefusal} {
+	if err := s.acts(ctx, result, s.actPayment, s.actRefusal); err != nil {
+		return nil, err
+	}
+	return result, nil
+}
+
+func (s *story) acts(ctx context.Context, result *Result, acts ...func(context.Context, *Result) (*Act, error)) error {
+	for _, act := range acts {
 		a, err := act(ctx, result)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		result.Acts = append(result.Acts, *a)
 	}
 	s.seconds["total"] = round(time.Since(s.begin))
-	return result, nil
+	return nil
 }
 
 // intentReport is the part of coffer's JSON that the story needs.
@@ -207,14 +196,13 @@ type intentReport struct {
 	Phases map[string]int64 `json:"phase_ms"`
 }
 
-// people run coffer as one person.
+// as runs coffer as one person and passes on what it says of the way of an intent.
 func (s *story) as(ctx context.Context, person string, args ...string) (stdout string, code int, err error) {
-	args = append(args, "--home", s.path("home"), "--as", person, "--key", s.path("people", person))
-	return s.procs.command(ctx, func(line string) {
+	return s.venue.as(ctx, person, func(line string) {
 		if strings.HasPrefix(line, "signing: ") || strings.HasPrefix(line, "broadcast: ") {
 			s.say("  %s", line)
 		}
-	}, "coffer", args...)
+	}, args...)
 }
 
 // approved has people approve an intent and follows it to its end.
@@ -281,7 +269,7 @@ func (s *story) wallet(ctx context.Context, result *Result) error {
 func (s *story) actPayment(ctx context.Context, result *Result) (*Act, error) {
 	start := time.Now()
 	s.say("act 1: alice asks to pay %s ETH to %s", payAmount, supplier)
-	before, err := s.balance(ctx, supplier)
+	before, err := s.venue.balance(ctx, supplier)
 	if err != nil {
 		return nil, err
 	}
@@ -296,7 +284,7 @@ func (s *story) actPayment(ctx context.Context, result *Result) (*Act, error) {
 	if r.Stage != "done" {
 		return nil, fmt.Errorf("act 1: the payment is %s: %s", r.Stage, r.Detail)
 	}
-	after, err := s.balance(ctx, supplier)
+	after, err := s.venue.balance(ctx, supplier)
 	if err != nil {
 		return nil, err
 	}
@@ -372,25 +360,4 @@ func (r *Result) Table(w io.Writer) error {
 	}
 	fmt.Fprintf(w, "\n%.1f s in all: setup %.1f, primes %.1f, key generation %.1f\n", r.Seconds["total"], r.Seconds["setup"], r.Seconds["primes"], r.Seconds["keygen"])
 	return nil
-}
-
-// explain says how to go on by hand.
-func (s *story) explain() {
-	if s.cfg.Talk == nil {
-		return
-	}
-	fmt.Fprintf(s.cfg.Talk, `
-The cluster stays up until Ctrl-C. In another terminal:
-
-  export PATH=%s:$PATH COFFER_HOME=%s COFFER_AS=alice COFFER_KEY=%s
-  coffer history
-  coffer pay 0.25 ETH %s --from %s --ref INV-9
-  coffer approve INTENT --as bob   --key %s
-  coffer approve INTENT --as carol --key %s
-  coffer-signer status --dir %s
-  coffer-coordinator status --dir %s
-
-The chain answers JSON-RPC at %s; logs are in %s.
-`, s.cfg.Bin, s.path("home"), s.path("people", "alice"), supplier, walletName, s.path("people", "bob"), s.path("people", "carol"),
-		s.path("signers", "a"), s.path("coordinator"), s.url, s.dir)
 }

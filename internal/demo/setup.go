@@ -7,8 +7,10 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
-	"math/big"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,10 +19,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"coffer/chain/evm"
-	"coffer/chain/rpc"
-	"coffer/internal/devchain"
-	"coffer/internal/gethdev"
+	"coffer/store"
 )
 
 var signers = []struct{ name, org string }{{"a", "exchange"}, {"b", "custodian"}, {"c", "auditor"}}
@@ -29,113 +28,174 @@ var people = []struct {
 	name, org string
 }{{"alice", "exchange"}, {"bob", "exchange"}, {"carol", "custodian"}}
 
-func (s *story) path(parts ...string) string {
-	return filepath.Join(append([]string{s.dir}, parts...)...)
+// folder holds the whole cluster's files, each member's in a folder of its own.
+type folder struct{ dir string }
+
+func (f folder) path(parts ...string) string {
+	return filepath.Join(append([]string{f.dir}, parts...)...)
 }
 
-// setup makes the chain, the keys, the charter and the daemons, by the commands
-// that operators and people use.
-func (s *story) setup(ctx context.Context) error {
-	for _, d := range []string{"people", "signers"} {
-		if err := os.MkdirAll(s.path(d), 0o700); err != nil {
-			return err
-		}
-	}
-	if err := s.chain(ctx); err != nil {
-		return err
-	}
-	cards, err := s.cards(ctx)
-	if err != nil {
-		return err
-	}
-	digest, err := s.charter(ctx, cards)
-	if err != nil {
-		return err
-	}
-	return s.daemons(ctx, digest)
+func (f folder) signer(name string) string     { return f.path("signers", name) }
+func (f folder) passphrase(name string) string { return f.path("passphrases", name, "passphrase") }
+func (f folder) key(person string) string      { return f.path("people", person, "key") }
+func (f folder) home(person string) string     { return f.path("people", person, "home") }
+
+// place is where a daemon listens, and what its card says when that is not the same.
+type place struct{ peers, rpc, announcePeers, announceRPC string }
+
+// places are those of a cluster, signers in the order of signers.
+type places struct {
+	signers     []place
+	coordinator place
+	chain       string // URL
 }
 
-// chain starts the dev chain: our own, or geth's development mode.
-func (s *story) chain(ctx context.Context) (err error) {
-	if s.cfg.Geth != "" {
-		s.say("starting geth as the dev chain")
-		if err := os.Mkdir(s.path("geth"), 0o700); err != nil {
-			return err
-		}
-		if s.geth, err = gethdev.Start(ctx, s.cfg.Geth, s.path("geth")); err != nil {
-			return err
-		}
-		s.url = s.geth.URL
+// loopback has everybody on this machine, on ports that are free.
+func loopback(chain string) (places, error) {
+	ports, err := freePorts(2*len(signers) + 1)
+	if err != nil {
+		return places{}, err
+	}
+	address := func(n int) string { return fmt.Sprintf("127.0.0.1:%d", ports[n]) }
+	p := places{coordinator: place{rpc: address(2 * len(signers))}, chain: chain}
+	for i := range signers {
+		p.signers = append(p.signers, place{peers: fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", ports[2*i]), rpc: address(2*i + 1)})
+	}
+	return p, nil
+}
+
+// containers has everybody in a container of docker-compose.yml, whose services are
+// each other's host names.
+func containers() places {
+	p := places{coordinator: place{rpc: "0.0.0.0:7000", announceRPC: "coordinator:7000"}, chain: "http://chain:8545"}
+	for _, s := range signers {
+		p.signers = append(p.signers, place{
+			peers: "/ip4/0.0.0.0/tcp/7001", announcePeers: "/dns4/signer-" + s.name + "/tcp/7001",
+			rpc: "0.0.0.0:7002", announceRPC: "signer-" + s.name + ":7002",
+		})
+	}
+	return p
+}
+
+// Setup holds the ceremony of a cluster in containers: keys, cards, charter, each in
+// the folder that docker-compose.yml mounts for its member alone. It does nothing when
+// that was done before.
+func Setup(ctx context.Context, bin, dir string, talk io.Writer) error {
+	s := newStory(talk)
+	f := folder{dir}
+	switch digest, err := os.ReadFile(f.path("held")); {
+	case err == nil:
+		s.say("the ceremony was held before; charter %s", strings.TrimSpace(string(digest)))
 		return nil
-	}
-	s.say("starting a dev chain")
-	if s.faucet, err = devchain.NewFaucet(); err != nil {
+	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	s.url, err = s.procs.start(ctx, "devchain", "coffer-demo", "devchain", "--listen", "127.0.0.1:0")
-	return err
+	// The volumes outlive a setup that was interrupted. Keys are never replaced, not
+	// even here.
+	if _, err := os.Stat(f.path("begun")); err == nil {
+		return fmt.Errorf("an earlier ceremony in %s was not finished: remove its volumes (docker-compose down --volumes) and start again", dir)
+	}
+	if err := store.WriteFile(f.path("begun"), []byte(time.Now().UTC().Format(time.RFC3339)+"\n"), 0o600); err != nil {
+		return err
+	}
+	procs := &processes{bin: bin, dir: dir}
+	digest, err := ceremony{folder: f, say: s.say, run: procs.command}.hold(ctx, containers())
+	if err != nil {
+		return err
+	}
+	return store.WriteFile(f.path("held"), []byte(digest+"\n"), 0o600)
+}
+
+// ceremony makes a cluster by the commands that operators and people use.
+type ceremony struct {
+	folder
+	say func(format string, args ...any)
+	run func(ctx context.Context, progress func(string), program string, args ...string) (stdout string, code int, err error)
+}
+
+// hold makes keys, cards and charter and returns the charter's digest.
+func (c ceremony) hold(ctx context.Context, p places) (digest string, err error) {
+	cards, err := c.cards(ctx, p)
+	if err != nil {
+		return "", err
+	}
+	return c.charter(ctx, cards)
 }
 
 // cards has everybody make a key and a card.
-func (s *story) cards(ctx context.Context) ([]string, error) {
-	s.say("three operators, a treasury and three people make their own keys and cards")
-	ports, err := freePorts(2*len(signers) + 1)
-	if err != nil {
-		return nil, err
-	}
+func (c ceremony) cards(ctx context.Context, p places) ([]string, error) {
+	c.say("three operators, a treasury and three people make their own keys and cards")
 	var cards []string
 	add := func(program string, args ...string) error {
-		out, _, err := s.procs.command(ctx, nil, program, args...)
+		out, _, err := c.run(ctx, nil, program, args...)
 		cards = append(cards, strings.TrimSpace(out))
 		return err
 	}
 	for i, sg := range signers {
-		passphrase := s.path("signers", sg.name+".passphrase")
 		secret := make([]byte, 16)
 		if _, err := rand.Read(secret); err != nil {
 			return nil, err
 		}
-		if err := os.WriteFile(passphrase, []byte(hex.EncodeToString(secret)+"\n"), 0o600); err != nil {
+		if err := write(c.passphrase(sg.name), []byte(hex.EncodeToString(secret)+"\n")); err != nil {
 			return nil, err
 		}
-		err := add("coffer-signer", "init", "--dir", s.path("signers", sg.name), "--name", sg.name, "--org", sg.org,
-			"--listen-peers", fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", ports[2*i]), "--listen-coordinator", fmt.Sprintf("127.0.0.1:%d", ports[2*i+1]),
-			"--passphrase-file", passphrase)
+		at := p.signers[i]
+		args := []string{
+			"init", "--dir", c.signer(sg.name), "--name", sg.name, "--org", sg.org, "--passphrase-file", c.passphrase(sg.name),
+			"--listen-peers", at.peers, "--listen-coordinator", at.rpc,
+		}
+		if at.announcePeers != "" {
+			args = append(args, "--announce-peers", at.announcePeers, "--announce-coordinator", at.announceRPC)
+		}
+		if err := add("coffer-signer", args...); err != nil {
+			return nil, err
+		}
+	}
+	args := []string{"init", "--dir", c.path("coordinator"), "--name", "desk", "--org", "exchange", "--listen", p.coordinator.rpc, "--chain", "dev=" + p.chain}
+	if p.coordinator.announceRPC != "" {
+		args = append(args, "--announce", p.coordinator.announceRPC)
+	}
+	if err := add("coffer-coordinator", args...); err != nil {
+		return nil, err
+	}
+	for _, person := range people {
+		key, err := newSSHKey(person.name)
 		if err != nil {
 			return nil, err
 		}
-	}
-	err = add("coffer-coordinator", "init", "--dir", s.path("coordinator"), "--name", "desk", "--org", "exchange",
-		"--listen", fmt.Sprintf("127.0.0.1:%d", ports[2*len(signers)]), "--chain", "dev="+s.url)
-	if err != nil {
-		return nil, err
-	}
-	for _, p := range people {
-		if err := newSSHKey(s.path("people", p.name), p.name); err != nil {
+		if err := write(c.key(person.name), key); err != nil {
 			return nil, err
 		}
-		if err := add("coffer", "enrol", "--home", s.path("home"), "--as", p.name, "--org", p.org, "--key", s.path("people", p.name)); err != nil {
+		if err := add("coffer", "enrol", "--home", c.home(person.name), "--as", person.name, "--org", person.org, "--key", c.key(person.name)); err != nil {
 			return nil, err
 		}
 	}
 	return cards, nil
 }
 
+// write makes a file for its owner alone, in a folder that is there by the end.
+func write(path string, content []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(path, content, 0o600)
+}
+
 // charter writes the constitution, has every operator sign it, and hands it out.
-func (s *story) charter(ctx context.Context, cards []string) (digest string, err error) {
-	s.say("the charter: who belongs, who may what; every operator signs it")
+func (c ceremony) charter(ctx context.Context, cards []string) (digest string, err error) {
+	c.say("the charter: who belongs, who may what; every operator signs it")
 	draft, err := json.MarshalIndent(draft(), "", "  ")
 	if err != nil {
 		return "", err
 	}
-	if err := os.WriteFile(s.path("draft.json"), draft, 0o600); err != nil {
+	if err := os.WriteFile(c.path("draft.json"), draft, 0o600); err != nil {
 		return "", err
 	}
-	if err := os.WriteFile(s.path("cards.txt"), []byte(strings.Join(cards, "\n")+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(c.path("cards.txt"), []byte(strings.Join(cards, "\n")+"\n"), 0o600); err != nil {
 		return "", err
 	}
-	file := s.path("charter.json")
-	out, _, err := s.procs.command(ctx, nil, "coffer", "charter", "init", s.path("draft.json"), s.path("cards.txt"), "--out", file)
+	file := c.path("charter.json")
+	out, _, err := c.run(ctx, nil, "coffer", "charter", "init", c.path("draft.json"), c.path("cards.txt"), "--out", file)
 	if err != nil {
 		return "", err
 	}
@@ -143,30 +203,20 @@ func (s *story) charter(ctx context.Context, cards []string) (digest string, err
 	// Twice: the first round collects the signatures, the second gives everybody all of them.
 	for range 2 {
 		for _, sg := range signers {
-			if _, _, err := s.procs.command(ctx, nil, "coffer-signer", "join", file, "--dir", s.path("signers", sg.name), "--digest", digest); err != nil {
+			if _, _, err := c.run(ctx, nil, "coffer-signer", "join", file, "--dir", c.signer(sg.name), "--digest", digest); err != nil {
 				return "", err
 			}
 		}
 	}
-	if _, _, err := s.procs.command(ctx, nil, "coffer-coordinator", "join", file, "--dir", s.path("coordinator"), "--digest", digest); err != nil {
+	if _, _, err := c.run(ctx, nil, "coffer-coordinator", "join", file, "--dir", c.path("coordinator"), "--digest", digest); err != nil {
 		return "", err
 	}
-	_, _, err = s.procs.command(ctx, nil, "coffer", "join", file, "--home", s.path("home"), "--digest", digest)
-	return digest, err
-}
-
-func (s *story) daemons(ctx context.Context, digest string) error {
-	for _, sg := range signers {
-		if _, err := s.procs.start(ctx, "signer-"+sg.name, "coffer-signer", "run", "--dir", s.path("signers", sg.name),
-			"--passphrase-file", s.path("signers", sg.name+".passphrase")); err != nil {
-			return err
+	for _, person := range people {
+		if _, _, err := c.run(ctx, nil, "coffer", "join", file, "--home", c.home(person.name), "--digest", digest); err != nil {
+			return "", err
 		}
 	}
-	if _, err := s.procs.start(ctx, "coordinator", "coffer-coordinator", "run", "--dir", s.path("coordinator")); err != nil {
-		return err
-	}
-	s.say("three signers and a coordinator run; charter %s", digest[:12])
-	return nil
+	return digest, nil
 }
 
 // draft is the demo's constitution.
@@ -198,60 +248,17 @@ func draft() map[string]any {
 	}
 }
 
-// newSSHKey writes an unencrypted OpenSSH key, as ssh-keygen -N "" would.
-func newSSHKey(path, comment string) error {
+// newSSHKey makes an unencrypted OpenSSH key, as ssh-keygen -N "" would.
+func newSSHKey(comment string) ([]byte, error) {
 	_, secret, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	block, err := ssh.MarshalPrivateKey(secret, comment)
 	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, pem.EncodeToMemory(block), 0o600)
-}
-
-// dial connects to the dev chain.
-func (s *story) dial(ctx context.Context) (*rpc.Client, error) { return rpc.Dial(ctx, s.url, chainID) }
-
-// fund pays the wallet from the dev chain's faucet, which is this process's own.
-func (s *story) fund(ctx context.Context, to string, ether int64) error {
-	client, err := s.dial(ctx)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	address, err := evm.ParseAddress(to)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	wei := new(big.Int).Mul(big.NewInt(ether), big.NewInt(1e18))
-	if s.geth == nil {
-		_, err = s.faucet.Pay(ctx, client, address, wei)
-		return err
-	}
-	hash, err := s.geth.Fund(ctx, address, wei)
-	if err != nil {
-		return err
-	}
-	_, err = devchain.Mined(ctx, client, hash)
-	return err
-}
-
-// balance asks the chain what an address owns, in wei.
-func (s *story) balance(ctx context.Context, address string) (*big.Int, error) {
-	client, err := s.dial(ctx)
-	if err != nil {
 		return nil, err
 	}
-	defer client.Close()
-	a, err := evm.ParseAddress(address)
-	if err != nil {
-		return nil, err
-	}
-	return client.Balance(ctx, a)
+	return pem.EncodeToMemory(block), nil
 }
 
 func sorted[V any](m map[string]V) []string {
