@@ -71,3 +71,42 @@ func TestTwoAddressesOfOneSequence(t *testing.T) {
 		t.Error("two addresses of one sequence verify: which one counts depends on their order")
 	}
 }
+
+func TestAddressLine(t *testing.T) {
+	a := seeded(t, 1)
+	raw, signature, err := charter.NewAddressRecord(a, 7, charter.Places{P2P: []string{"/ip4/192.0.2.1/tcp/4001"}, GRPC: "192.0.2.1:7001"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := charter.AddressLine(raw, signature)
+	if strings.ContainsAny(line, " \n") || len(line) > 500 {
+		t.Errorf("the line is %q", line)
+	}
+	r, s, err := charter.ParseAddressLine(line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if back, err := charter.ParseAddressRecord(r, s); err != nil || back.Sequence != 7 || back.Peer != a.ID() {
+		t.Errorf("%+v, %v", back, err)
+	}
+	card, err := charter.NewSignerCard(a, "a", "acme", []string{"/ip4/192.0.2.1/tcp/1"}, "192.0.2.1:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, bad := range map[string]string{
+		"empty": "", "a card": card, "cut": line[:len(line)-1], "longer": line + "A", "with space": line + " ", "of two lines": line[:40] + "\n" + line[40:],
+		"huge": line + strings.Repeat("A", 1<<20),
+	} {
+		if _, _, err := charter.ParseAddressLine(bad); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	for name, places := range map[string]charter.Places{
+		"any interface": {P2P: []string{"/ip4/192.0.2.1/tcp/1"}, GRPC: ":7001"},
+		"no port":       {P2P: []string{"/ip4/192.0.2.1/tcp/1"}, GRPC: "192.0.2.1"},
+	} {
+		if _, _, err := charter.NewAddressRecord(a, 1, places); err == nil {
+			t.Errorf("%s: signed", name)
+		}
+	}
+}

@@ -21,6 +21,7 @@ import (
 	"coffer/charter"
 	"coffer/identity"
 	"coffer/intent"
+	"coffer/internal/addressbook"
 	pb "coffer/proto/coffer/v1"
 	cofferrpc "coffer/rpc"
 	"coffer/store"
@@ -47,6 +48,8 @@ type Coordinator struct {
 	items    *items
 	audit    *audit.Log
 	signers  []*signer
+
+	addresses *addressbook.Book
 
 	mu       sync.Mutex // guards what follows; never held across I/O but the store's
 	chains   map[string]*rpc.Client
@@ -125,12 +128,11 @@ func (c *Coordinator) load() error {
 		}
 		c.wallets[r.Name], c.records[r.Name] = r, record
 	}
+	if c.addresses, err = addressbook.Open(c.db, c.charter, c.file, nil); err != nil {
+		return err
+	}
 	for _, s := range c.charter.Signers {
-		address, ok := c.file.Address(s.Name)
-		if !ok {
-			return fmt.Errorf("charter file has no address of signer %q: add its card", s.Name)
-		}
-		conn, err := cofferrpc.Dial(c.key, s.Peer, address.GRPC)
+		conn, err := cofferrpc.DialWhere(c.key, s.Peer, func() string { return c.where(s.Name) })
 		if err != nil {
 			return fmt.Errorf("signer %q: %w", s.Name, err)
 		}

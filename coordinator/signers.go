@@ -111,6 +111,7 @@ func (c *Coordinator) poll(ctx context.Context, s *signer) {
 		c.log.Info("signer answers", "signer", s.id)
 	}
 	if err == nil {
+		c.exchangeAddresses(ctx, s, st)
 		c.exchangeWallets(ctx, s, st)
 	}
 }

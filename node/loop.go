@@ -10,6 +10,7 @@ import (
 	"coffer/engine"
 	"coffer/envelope"
 	"coffer/keyshare"
+	"coffer/party"
 	"coffer/transport"
 )
 
@@ -40,13 +41,15 @@ type loopState struct {
 	ended *ended
 	wrap  *keyshare.WrapKey // nil while sealed
 	news  chan hostEvent
-	rest  time.Time // no search for primes before
+	rest  time.Time              // no search for primes before
+	met   map[party.ID]time.Time // since when the connection is up on which a peer was told the addresses
+	told  time.Time              // when all peers were
 }
 
 func newLoopState() loopState {
 	return loopState{
 		runs: map[canon.Digest]*run{}, early: envelope.NewEarly(earlyLimits), hosts: map[string]engine.Host{}, used: map[string]time.Time{},
-		ended: newEnded(), news: make(chan hostEvent, 64),
+		ended: newEnded(), news: make(chan hostEvent, 64), met: map[party.ID]time.Time{},
 	}
 }
 
@@ -109,7 +112,7 @@ func (n *Node) forget(why *engine.Fault) {
 func (n *Node) receive(f transport.Frame) {
 	e, err := envelope.Parse(f.Data)
 	if err != nil {
-		n.junk.count("ENVELOPE of " + string(f.From)) // counted, not logged: a peer could fill the disk
+		n.overhear(f.From, f.Data)
 		return
 	}
 	r, ok := n.loop.runs[e.Run]
@@ -175,6 +178,7 @@ func (n *Node) tick(now time.Time) {
 			}
 		}
 	}
+	n.greet(now)
 	n.closeIdle(now)
 	n.searchPrimes()
 }

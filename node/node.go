@@ -22,6 +22,7 @@ import (
 	"coffer/gate"
 	"coffer/identity"
 	"coffer/intent"
+	"coffer/internal/addressbook"
 	"coffer/journal"
 	"coffer/keystore"
 	"coffer/party"
@@ -81,6 +82,8 @@ type Node struct {
 	memory  *memory
 	audit   *audit.Log
 	link    transport.Link
+
+	addresses *addressbook.Book
 
 	junk      *junk
 	decisions *decisions
@@ -171,12 +174,11 @@ func (n *Node) open() error {
 		n.wallets[r.Name], n.records[r.Name] = r, signed
 	}
 	peers := Peers{Self: n.self, Key: n.key, Cluster: n.charter.Cluster, Version: n.cfg.Version, Listen: n.settings.ListenPeers, Others: map[party.ID]charter.AddressRecord{}}
+	if err := n.openAddresses(); err != nil {
+		return err
+	}
 	for _, id := range n.others {
-		address, ok := n.file.Address(id)
-		if !ok {
-			return fmt.Errorf("the charter file has no address of signer %q: its card is missing", id)
-		}
-		peers.Others[id] = address
+		peers.Others[id], _ = n.addresses.Newest(id) // a book has everybody's
 	}
 	if n.link, err = n.cfg.Link(peers); err != nil {
 		return fmt.Errorf("open link to peers: %w", err)
@@ -355,6 +357,9 @@ func (n *Node) status() (*pb.StatusResponse, error) {
 	}
 	for _, id := range n.others {
 		out.Peers = append(out.Peers, n.peerStatus(id))
+	}
+	for _, r := range n.addresses.Records() {
+		out.Addresses = append(out.Addresses, r.ToProto())
 	}
 	return out, nil
 }

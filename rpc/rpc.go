@@ -161,6 +161,20 @@ func DialAnonymous(want identity.ID, address string) (*grpc.ClientConn, error) {
 	return dial(address, identity.AnonymousTLS(want))
 }
 
+// DialWhere is Dial for a server that may move: every connection begins with asking
+// where it is. After a move, ResetConnectBackoff on the connection tries at once.
+func DialWhere(key *identity.Key, want identity.ID, where func() string) (*grpc.ClientConn, error) {
+	cfg, err := key.ClientTLS(want)
+	if err != nil {
+		return nil, err
+	}
+	return grpc.NewClient("passthrough:///"+string(want), append(clientOptions(),
+		grpc.WithTransportCredentials(credentials.NewTLS(cfg)),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", where())
+		}))...)
+}
+
 func dial(address string, cfg *tls.Config) (*grpc.ClientConn, error) {
 	if _, _, err := net.SplitHostPort(address); err != nil {
 		return nil, fmt.Errorf("address %q is not host:port: %w", address, err)

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"math/big"
@@ -31,7 +32,9 @@ import (
 	"coffer/policy"
 	pb "coffer/proto/coffer/v1"
 	"coffer/rpc"
+	"coffer/store"
 	"coffer/transport"
+	"coffer/transport/libp2p"
 	"coffer/transport/memnet"
 	"coffer/wallet"
 )
@@ -55,6 +58,8 @@ type Config struct {
 	Seed  uint64
 	// SessionWithin and CeremonyWithin are node.Config's.
 	SessionWithin, CeremonyWithin time.Duration
+	// Mesh has the signers talk over libp2p on loopback instead of over Net.
+	Mesh bool
 }
 
 // Cluster is a running cluster. Everything ends with the test.
@@ -105,7 +110,7 @@ func New(t testing.TB, cfg Config) *Cluster {
 		c.Members[id] = m
 		add(node.Init(m.Dir, node.Settings{
 			Name: id, Organisation: []string{"exchange", "custodian", "auditor"}[i%3],
-			ListenPeers: []string{"/ip4/127.0.0.1/tcp/1"}, ListenCoordinator: m.Addr,
+			ListenPeers: []string{place(t)}, ListenCoordinator: m.Addr,
 		}, []byte(Passphrase), keystore.SealOptions{WorkFactor: keystore.MinWorkFactor}))
 	}
 	set, err := party.NewSet(ids...)
@@ -167,6 +172,16 @@ func (c *Cluster) must(err error) {
 	}
 }
 
+// place is a free one for peers.
+func place(t testing.TB) string {
+	t.Helper()
+	_, port, err := net.SplitHostPort(free(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "/ip4/127.0.0.1/tcp/" + port
+}
+
 func free(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -197,7 +212,7 @@ func (m *Member) StartSealed(sealed bool) {
 	ready := make(chan struct{})
 	cfg := node.Config{
 		Dir: m.Dir, Logger: c.log, Version: "test",
-		Link:          func(node.Peers) (transport.Link, error) { return c.Net.Link(m.ID) },
+		Link:          m.link,
 		Host:          func() (engine.Host, error) { return c.host(m.ID) },
 		Ready:         func(string) { close(ready) },
 		SessionWithin: c.cfg.SessionWithin, CeremonyWithin: c.cfg.CeremonyWithin,
@@ -232,6 +247,29 @@ func (m *Member) StartSealed(sealed bool) {
 			return err == nil && !st.Sealed && st.PreParameters > 0
 		})
 	}
+}
+
+func (m *Member) link(p node.Peers) (transport.Link, error) {
+	if !m.c.cfg.Mesh {
+		return m.c.Net.Link(m.ID)
+	}
+	peers := map[party.ID]libp2p.Peer{}
+	for id, a := range p.Others {
+		peers[id] = libp2p.Peer{ID: a.Peer, Addrs: a.P2P}
+	}
+	return libp2p.New(libp2p.Config{Key: p.Key, Self: p.Self, Peers: peers, Listen: p.Listen, Cluster: p.Cluster, Build: p.Version, Logger: m.c.log.With("link", string(m.ID))})
+}
+
+// Move gives a signer that is stopped other places to listen at.
+func (m *Member) Move() {
+	m.c.t.Helper()
+	s, err := m.Dir.LoadSettings()
+	m.c.must(err)
+	m.Addr = free(m.c.t)
+	s.ListenPeers, s.ListenCoordinator = []string{place(m.c.t)}, m.Addr
+	raw, err := json.Marshal(s)
+	m.c.must(err)
+	m.c.must(store.WriteFile(m.Dir.Config(), raw, 0o600))
 }
 
 func (c *Cluster) host(id party.ID) (engine.Host, error) {
