@@ -267,7 +267,12 @@ func (s *items) all() ([]item, error) {
 			return nil
 		})
 	})
-	sort.Slice(list, func(i, j int) bool { return list[i].Created > list[j].Created })
+	sort.Slice(list, func(i, j int) bool {
+		if list[i].Created != list[j].Created {
+			return list[i].Created > list[j].Created
+		}
+		return list[i].ID.String() > list[j].ID.String() // pages need one order
+	})
 	return list, err
 }
 

@@ -411,33 +411,6 @@ func (s *service) find(id string) (*item, error) {
 	return it, nil
 }
 
-// List answers intents, newest first.
-func (s *service) List(_ context.Context, req *pb.ListRequest) (*pb.ListResponse, error) {
-	all, err := s.c.items.all()
-	if err != nil {
-		return nil, status.Error(codes.Internal, err.Error())
-	}
-	limit := int(req.Limit)
-	if limit == 0 {
-		limit = 100
-	}
-	out := &pb.ListResponse{}
-	for n := range all {
-		if len(out.Intents) >= min(limit, 1000) {
-			break
-		}
-		if req.PendingOnly && all[n].ended() {
-			continue
-		}
-		view, err := s.view(&all[n])
-		if err != nil {
-			return nil, err
-		}
-		out.Intents = append(out.Intents, view)
-	}
-	return out, nil
-}
-
 // Watch sends the intent after each change until it has ended.
 func (s *service) Watch(req *pb.GetRequest, stream pb.Coordinator_WatchServer) error {
 	it, err := s.find(req.Id)
