@@ -167,6 +167,16 @@ func (c *Charter) Describe() []string {
 	return append(lines, fmt.Sprintf("admin rule    %s", policy.Requirement{Group: c.Admin.Group, K: c.Admin.K, Orgs: c.Admin.Orgs}))
 }
 
+// RuleWords says one rule in words, its name first; "" when there is none of that name.
+func (c *Charter) RuleWords(name string) string {
+	for _, r := range c.Rules {
+		if r.Name == name {
+			return ruleWords(r)
+		}
+	}
+	return ""
+}
+
 // ruleWords says a rule as the gate applies it, defaults included.
 func ruleWords(r policy.Rule) string {
 	parts := []string{"always"}

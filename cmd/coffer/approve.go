@@ -36,6 +36,8 @@ func stateCommand(o *options, kind approval.Kind, use, short string) *cobra.Comm
 	cmd := &cobra.Command{
 		Use: use, Short: short,
 		Args: cobra.ExactArgs(1),
+
+		ValidArgsFunction: o.completeIntents(true),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.with(cmd, func(ctx context.Context, c *client) error {
 				s, err := c.get(ctx, args[0])
@@ -43,7 +45,7 @@ func stateCommand(o *options, kind approval.Kind, use, short string) *cobra.Comm
 					return err
 				}
 				if over(s.view.Stage) {
-					return fmt.Errorf("intent %s has ended: %s", s.id.Short(), s.view.Detail)
+					return cli.Hint(fmt.Errorf("intent %s has ended: %s", s.id.Short(), s.view.Detail), "coffer show %s shows what became of it", s.id.String()[:12])
 				}
 				if len(s.granted.Rejected) > 0 {
 					return fmt.Errorf("intent %s is rejected by %s", s.id.Short(), strings.Join(s.granted.Rejected, ", "))
@@ -56,7 +58,7 @@ func stateCommand(o *options, kind approval.Kind, use, short string) *cobra.Comm
 					return cli.Refusedf("the charter lists no person %q", o.as)
 				}
 				// What is shown is decoded here, from the bytes whose digest is signed below.
-				describe(cmd.ErrOrStderr(), s)
+				describe(cmd.ErrOrStderr(), s, o.as, time.Now())
 				if !yes {
 					if err := cli.Confirm(fmt.Sprintf("to %s this, type %s:", kind, s.id.String()[:6]), s.id.String()[:6]); err != nil {
 						return err
@@ -92,7 +94,10 @@ func stateCommand(o *options, kind approval.Kind, use, short string) *cobra.Comm
 					return errors.New("the coordinator answered with another intent: do not trust it")
 				}
 				if o.json {
-					return cli.JSON(cmd, reportOf(after))
+					r := reportOf(after, o.as)
+					// What the signers say and do by now is coffer show's; the answer to a statement has none of it.
+					r.Verdicts, r.Progress = nil, ""
+					return cli.JSON(cmd, r)
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", kind, s.id)
 				if kind == approval.Approve {

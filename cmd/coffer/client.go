@@ -5,13 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"coffer/approval"
 	"coffer/canon"
@@ -20,6 +24,7 @@ import (
 	"coffer/credential"
 	"coffer/intent"
 	"coffer/internal/cli"
+	"coffer/internal/nearest"
 	"coffer/policy"
 	pb "coffer/proto/coffer/v1"
 	"coffer/rpc"
@@ -44,6 +49,7 @@ func (o *options) flags(root *cobra.Command) {
 	f.StringVar(&o.home, "home", home, "folder with the pinned charter (COFFER_HOME)")
 	f.StringVar(&o.as, "as", os.Getenv("COFFER_AS"), "your name in the charter (COFFER_AS)")
 	f.StringVar(&o.key, "key", os.Getenv("COFFER_KEY"), "your SSH key: a private key file, or a .pub file for ssh-agent (COFFER_KEY)")
+	complete(root, "as", o.names)
 	f.StringVar(&o.addr, "addr", os.Getenv("COFFER_ADDR"), "host:port of the coordinator, if not the charter's (COFFER_ADDR)")
 	cli.JSONFlag(root, &o.json)
 }
@@ -55,7 +61,7 @@ func (o *options) pinFile() string     { return filepath.Join(o.home, "charter.p
 func (o *options) charter() (*charter.Charter, *charter.File, error) {
 	raw, err := os.ReadFile(o.pinFile())
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, fmt.Errorf("no charter is pinned in %s: run coffer join FILE first", o.home)
+		return nil, nil, cli.Hint(fmt.Errorf("no charter is pinned in %s", o.home), "coffer join FILE pins one; --home or COFFER_HOME names another folder")
 	} else if err != nil {
 		return nil, nil, err
 	}
@@ -78,7 +84,10 @@ func (o *options) signer() (credential.Signer, error) {
 	if o.key == "" {
 		return nil, cli.Usagef("--key is missing: your SSH key, a private key file or a .pub file for ssh-agent")
 	}
-	return credential.Open(o.key, func(prompt string) ([]byte, error) { return cli.Prompt(prompt, false) })
+	key, err := credential.Open(o.key, func(prompt string) ([]byte, error) {
+		return cli.Prompt(strings.TrimSuffix(prompt, ": "), false)
+	})
+	return key, cli.Hint(err, "--key or COFFER_KEY names a private key file of yours, or a .pub file whose private half is in ssh-agent")
 }
 
 // client is a connection to a coordinator, and the charter that it is judged by.
@@ -86,6 +95,8 @@ type client struct {
 	charter *charter.Charter
 	conn    *grpc.ClientConn
 	api     pb.CoordinatorClient
+	name    string // the coordinator's in the charter
+	addr    string
 }
 
 func (o *options) dial() (*client, error) {
@@ -108,13 +119,13 @@ func (o *options) dial() (*client, error) {
 		addr, ok = o.addr, true
 	}
 	if !ok {
-		return nil, cli.Usagef("the charter file has no address of coordinator %q: give --addr", one.Name)
+		return nil, cli.Usagef("the charter file has no address of coordinator %q: give --addr or COFFER_ADDR", one.Name)
 	}
 	conn, err := rpc.DialAnonymous(one.Peer, addr)
 	if err != nil {
 		return nil, fmt.Errorf("coordinator %q at %s: %w", one.Name, addr, err)
 	}
-	return &client{charter: c, conn: conn, api: pb.NewCoordinatorClient(conn)}, nil
+	return &client{charter: c, conn: conn, api: pb.NewCoordinatorClient(conn), name: one.Name, addr: addr}, nil
 }
 
 // with runs f against the coordinator, with a deadline for single answers.
@@ -124,7 +135,42 @@ func (o *options) with(cmd *cobra.Command, f func(ctx context.Context, c *client
 		return err
 	}
 	defer c.conn.Close()
-	return f(cmd.Context(), c)
+	return c.explain(f(cmd.Context(), c))
+}
+
+// explain adds to what the coordinator, or nobody, answered what to do about it.
+func (c *client) explain(err error) error {
+	switch code := status.Code(err); {
+	case err == nil:
+		return nil
+	case strings.Contains(status.Convert(err).Message(), "authentication handshake failed"):
+		return cli.Hint(err, "what answers at %s has not the key of coordinator %q in your charter: look at --addr and COFFER_ADDR, and call its operator", c.addr, c.name)
+	case lost(err):
+		return cli.Hint(err, "nothing answers at %s: is the coordinator up? --addr or COFFER_ADDR names another address", c.addr)
+	case code == codes.DeadlineExceeded:
+		return cli.Hint(err, "the coordinator at %s took too long: run the same command again, nothing is asked for twice", c.addr)
+	case code == codes.NotFound && strings.Contains(err.Error(), "no such intent"):
+		return cli.Hint(err, "coffer pending and coffer history list the intents")
+	case code == codes.AlreadyExists && strings.Contains(err.Error(), "reference"):
+		return cli.Hint(err, "a reference stands for one request for ever; coffer history --ref shows which")
+	case code == codes.Unavailable:
+		return cli.Hint(err, "nothing was done: run the same command again in a while")
+	}
+	return err
+}
+
+// lost says whether a call failed because its connection did.
+func lost(err error) bool {
+	s, ok := status.FromError(err)
+	if !ok || s.Code() != codes.Unavailable {
+		return false
+	}
+	for _, text := range []string{"connection error", "error reading from server", "connection closed", "transport is closing", "connection is draining", "connection reset"} {
+		if strings.Contains(s.Message(), text) {
+			return true
+		}
+	}
+	return false
 }
 
 func brief(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -173,22 +219,36 @@ func (c *client) wallet(ctx context.Context, name string) (*wallet.Record, evm.A
 	}
 	r, ok := all[name]
 	if !ok {
-		var names []string
-		for n := range all {
-			names = append(names, n)
-		}
-		return nil, evm.Address{}, fmt.Errorf("there is no wallet %q (there are: %s)", name, strings.Join(names, ", "))
+		return nil, evm.Address{}, noWallet(name, slices.Collect(maps.Keys(all)))
 	}
 	account, err := evm.AddressOf(r.PublicKey)
 	return r, account, err
 }
 
+func noWallet(name string, known []string) error {
+	slices.Sort(known)
+	if len(known) == 0 {
+		return cli.Hint(fmt.Errorf("there is no wallet %q, nor any other", name), "coffer wallet create NAME --ref REFERENCE asks for one")
+	}
+	return didYouMean(fmt.Errorf("there is no wallet %q (there are: %s)", name, strings.Join(known, ", ")), name, known)
+}
+
+// didYouMean adds the known word that was probably meant.
+func didYouMean(err error, word string, known []string) error {
+	if near := nearest.Word(word, known); near != "" {
+		return cli.Hint(err, "did you mean %q?", near)
+	}
+	return err
+}
+
 // shown is an intent with what this program verified, decoded and counted itself.
 // Of view only what nobody can sign is used: the stage and the sentences about it.
 type shown struct {
+	charter  *charter.Charter
 	id       canon.Digest
 	intent   *intent.Intent
 	lines    []intent.Line
+	rules    []string // those that match, in words
 	granted  approval.Granted
 	decision policy.Decision
 	verdicts []signerSays
@@ -212,7 +272,7 @@ func (c *client) open(view *pb.IntentView) (*shown, error) {
 	if id := i.Digest(); id.String() != view.Id {
 		return nil, fmt.Errorf("the coordinator shows intent %s under the ID %s: do not trust it", id.Short(), view.Id)
 	}
-	s := &shown{id: i.Digest(), intent: i, lines: intent.Describe(i, c.charter), view: view}
+	s := &shown{charter: c.charter, id: i.Digest(), intent: i, lines: intent.Describe(i, c.charter), view: view}
 	if err := c.count(s, who); err != nil {
 		return nil, err
 	}
@@ -232,6 +292,9 @@ func (c *client) count(s *shown, who intent.Initiator) error {
 	s.granted = approval.Tally(c.charter, s.intent, s.id, statements, now)
 	var err error
 	s.decision, err = c.decide(s.intent, who, s.granted.Votes, now)
+	for _, name := range s.decision.Matched {
+		s.rules = append(s.rules, c.charter.RuleWords(name))
+	}
 	return err
 }
 

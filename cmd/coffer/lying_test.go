@@ -303,7 +303,7 @@ func TestLyingCoordinator(t *testing.T) {
 			v.Verdicts = []*pb.SignerVerdict{{Signer: "a", Error: "away\nsigner a      would sign"}}
 		})
 		l.mu.Unlock()
-		for _, args := range [][]string{{"show", target}, {"show", target, "--json"}, {"pending"}, {"history"}, {"approve", target, "--yes"}} {
+		for _, args := range [][]string{{"show", target}, {"show", target, "--json"}, {"pending", "--mine"}, {"history"}, {"approve", target, "--yes"}} {
 			r := d.run("bob", args...)
 			text := r.stdout + r.stderr
 			if strings.ContainsAny(text, "\x1b\r\u202e\u2066\u009b") {

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"math/big"
 	"strings"
 	"time"
@@ -53,7 +52,12 @@ func payCommand(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pay AMOUNT ASSET TO --from WALLET --ref REFERENCE",
 		Short: "Ask for a payment, such as: coffer pay 1.5 ETH 0x… --from treasury --ref INV-7",
-		Args:  cobra.ExactArgs(3),
+		Long: `pay asks for a payment. AMOUNT is in whole units, such as 1.5; ASSET is one of the charter's;
+TO is an address, or the label that a list of the charter gives to one, such as "coffee supplier".
+The same --ref pays once, however often the command runs.`,
+		Args: cobra.ExactArgs(3),
+
+		ValidArgsFunction: positions(nil, o.assets, o.destinations),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if from == "" {
 				return cli.Usagef("--from is missing: the wallet that pays")
@@ -70,16 +74,16 @@ func payCommand(o *options) *cobra.Command {
 				if amount.Sign() == 0 {
 					return cli.Usagef("amount: zero pays nothing")
 				}
-				to, err := evm.ParseAddress(args[2])
+				to, err := destination(c.charter, asset.Chain, args[2])
 				if err != nil {
-					return cli.Usagef("destination: %w", err)
+					return err
 				}
 				i, err := o.payment(ctx, c, from, asset.Chain, asset.Symbol, feeCap)
 				if err != nil {
 					return err
 				}
 				i.Kind = intent.Transfer
-				i.Transfer = &intent.TransferBody{Asset: asset.Symbol, To: to.String(), Amount: amount}
+				i.Transfer = &intent.TransferBody{Asset: asset.Symbol, To: to, Amount: amount}
 				return o.submit(cmd, ctx, c, i, &w)
 			})
 		},
@@ -87,8 +91,35 @@ func payCommand(o *options) *cobra.Command {
 	cmd.Flags().StringVar(&from, "from", "", "wallet that pays (required)")
 	cmd.Flags().StringVar(&chain, "chain", "", "chain, if several have the asset")
 	cmd.Flags().StringVar(&feeCap, "fee-cap", "", "most that the network may cost, in the chain's own coin; the coordinator's advice if absent")
+	complete(cmd, "from", o.wallets)
+	complete(cmd, "chain", o.chains)
 	w.flags(cmd)
 	return cmd
+}
+
+// destination is an address, or the one that the charter's lists give a label to.
+func destination(c *charter.Charter, chain, text string) (string, error) {
+	if strings.HasPrefix(text, "0x") || strings.HasPrefix(text, "0X") {
+		to, err := evm.ParseAddress(text)
+		if err != nil {
+			return "", cli.Usagef("destination: %w", err)
+		}
+		return to.String(), nil
+	}
+	var labels []string
+	for _, list := range c.Destinations {
+		for _, d := range list.Entries {
+			switch {
+			case d.Chain != chain:
+			case strings.EqualFold(d.Label, text): // the charter refuses labels of one chain that differ by case only
+				return d.Address, nil
+			default:
+				labels = append(labels, d.Label)
+			}
+		}
+	}
+	err := cli.Usagef("destination %q is no address (0x and 40 hex digits) and no label on %s (there are: %s)", text, chain, strings.Join(labels, ", "))
+	return "", didYouMean(err, text, labels)
 }
 
 // payment begins an intent that spends from a wallet: its account, the next nonce,
@@ -129,7 +160,7 @@ func findAsset(c *charter.Charter, symbol, chain string) (charter.Asset, error) 
 			for _, ch := range c.Chains {
 				known = append(known, ch.Name)
 			}
-			return charter.Asset{}, cli.Usagef("--chain %q: the charter knows %s", chain, strings.Join(known, ", "))
+			return charter.Asset{}, didYouMean(cli.Usagef("--chain %q: the charter knows %s", chain, strings.Join(known, ", ")), chain, known)
 		}
 	}
 	var found []charter.Asset
@@ -142,11 +173,11 @@ func findAsset(c *charter.Charter, symbol, chain string) (charter.Asset, error) 
 	case 1:
 		return found[0], nil
 	case 0:
-		var known []string
+		var known, symbols []string
 		for _, a := range c.Assets {
-			known = append(known, a.Symbol+" on "+a.Chain)
+			known, symbols = append(known, a.Symbol+" on "+a.Chain), append(symbols, a.Symbol)
 		}
-		return charter.Asset{}, cli.Usagef("asset %q: the charter knows %s", symbol, strings.Join(known, ", "))
+		return charter.Asset{}, didYouMean(cli.Usagef("asset %q: the charter knows %s", symbol, strings.Join(known, ", ")), symbol, symbols)
 	}
 	return charter.Asset{}, cli.Usagef("asset %q is on several chains: give --chain", symbol)
 }
@@ -154,7 +185,7 @@ func findAsset(c *charter.Charter, symbol, chain string) (charter.Asset, error) 
 // submit signs an intent and hands it in.
 func (o *options) submit(cmd *cobra.Command, ctx context.Context, c *client, i *intent.Intent, w *waiting) error {
 	if w.ref == "" {
-		return cli.Usagef("--ref is missing: your reference for this request, such as an invoice number")
+		return cli.Usagef("--ref is missing: your reference for this request, such as INV-7")
 	}
 	if w.expires <= 0 {
 		return cli.Usagef("--expires %s: a request must be good for some time, such as 24h", w.expires)
@@ -167,11 +198,11 @@ func (o *options) submit(cmd *cobra.Command, ctx context.Context, c *client, i *
 	if err != nil {
 		return err
 	}
-	reply, err := c.submit(ctx, signed, w.anyway)
+	reply, err := c.submit(cmd, ctx, signed, w.anyway)
 	if status.Code(err) == codes.Aborted && i.Kind == intent.Transfer {
 		// Not signed again here with the next nonce: a coordinator that says so falsely
 		// would collect several signed intents for one payment.
-		return fmt.Errorf("%s (run the command again, with the same --ref)", cli.Text(err))
+		return cli.Hint(err, "another request came first: run the command again, with the same --ref")
 	}
 	if err != nil {
 		return err
@@ -185,7 +216,7 @@ func (o *options) submit(cmd *cobra.Command, ctx context.Context, c *client, i *
 		return errors.New("the coordinator answered with another intent than the one sent: do not trust it")
 	case reply.Existed && (s.intent.Initiator != i.Initiator || s.intent.Reference != i.Reference || !intent.SameRequest(i, s.intent)):
 		return fmt.Errorf("the coordinator answered that reference %s was used before, and shows another request: do not trust it", i.Reference)
-	case reply.Existed:
+	case reply.Existed && s.id != i.Digest():
 		fmt.Fprintf(cmd.ErrOrStderr(), "reference %s was used before for the same request: this is the first one, nothing new was asked for\n", i.Reference)
 	}
 	if !w.wait {
@@ -199,10 +230,28 @@ func (o *options) submit(cmd *cobra.Command, ctx context.Context, c *client, i *
 	return o.wait(cmd, ctx, c, s.id.String(), w.timeout)
 }
 
-func (c *client) submit(ctx context.Context, signed intent.Signed, anyway bool) (*pb.SubmitResponse, error) {
-	ask, cancel := context.WithTimeout(ctx, 30*time.Second)
+// submitWithin is for how long a connection that breaks while an intent is handed in
+// is tried again.
+const submitWithin = 30 * time.Second
+
+// submit hands a signed intent in, over again when the connection breaks: the very
+// same bytes, which the coordinator knows again by their reference, however often it
+// got them.
+func (c *client) submit(cmd *cobra.Command, ctx context.Context, signed intent.Signed, anyway bool) (*pb.SubmitResponse, error) {
+	ask, cancel := context.WithTimeout(ctx, submitWithin)
 	defer cancel()
-	return c.api.Submit(ask, &pb.SubmitRequest{Intent: signed.ToProto(), Anyway: anyway})
+	for try := 0; ; try++ {
+		reply, err := c.api.Submit(ask, &pb.SubmitRequest{Intent: signed.ToProto(), Anyway: anyway})
+		if !lost(err) {
+			return reply, err
+		}
+		if try == 0 {
+			fmt.Fprintf(cmd.ErrOrStderr(), "the connection broke; handing the same request in again, for %s at most\n", submitWithin)
+		}
+		if !c.pause(ask) {
+			return nil, err
+		}
+	}
 }
 
 // finish fills in what every intent has, asks the rules, and signs it. What they deny
@@ -240,69 +289,9 @@ func (c *client) finish(i *intent.Intent, as string, w *waiting, key credential.
 		for _, r := range decision.Reasons {
 			texts = append(texts, r.Text)
 		}
-		return intent.Signed{}, cli.Refusedf("the rules deny it: %s (the signers would refuse; --anyway sends it to them nevertheless)", strings.Join(texts, "; "))
+		return intent.Signed{}, cli.Hint(cli.Refusedf("the rules deny it: %s", strings.Join(texts, "; ")), "the signers would refuse it too; --anyway sends it to them nevertheless")
 	}
 	return signed, nil
-}
-
-// wait follows an intent to its end.
-func (o *options) wait(cmd *cobra.Command, ctx context.Context, c *client, id string, timeout time.Duration) error {
-	if timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, timeout)
-		defer cancel()
-	}
-	stream, err := c.api.Watch(ctx, &pb.GetRequest{Id: id})
-	if err != nil {
-		return err
-	}
-	var last *shown
-	said := ""
-	for {
-		view, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			// The coordinator keeps the deadline too, and may be the first to say so.
-			code := status.Code(err)
-			late := ctx.Err() != nil || code == codes.DeadlineExceeded || code == codes.Canceled
-			switch {
-			case late && last == nil:
-				return &cli.ExitError{Code: cli.Waiting, Err: errors.New("no answer in time; the request goes on")}
-			case late:
-				return &cli.ExitError{Code: cli.Waiting, Err: fmt.Errorf("still %s: %s; the request goes on", stageName(last.view.Stage), last.view.Detail)}
-			}
-			return err
-		}
-		if last, err = c.open(view); err != nil {
-			return err
-		}
-		if last.id.String() != id {
-			return fmt.Errorf("the coordinator showed intent %s when asked to watch %s: do not trust it", last.id.Short(), id[:12])
-		}
-		text := stageName(view.Stage) + ": " + view.Detail
-		if view.Progress != "" {
-			text = stageName(view.Stage) + ": " + view.Progress
-		}
-		if missing := last.texts(policy.Wait); len(missing) > 0 {
-			text += " (" + strings.Join(missing, "; ") + ")"
-		}
-		if text != said {
-			said = text
-			fmt.Fprintln(cmd.ErrOrStderr(), text)
-		}
-		if over(view.Stage) {
-			break
-		}
-	}
-	if last == nil {
-		return errors.New("the coordinator ended the answer without an intent")
-	}
-	if err := o.print(cmd, last); err != nil {
-		return err
-	}
-	return outcome(last.view)
 }
 
 func over(s pb.Stage) bool {
@@ -330,6 +319,8 @@ func cancelCommand(o *options) *cobra.Command {
 		Use:   "cancel INTENT --ref REFERENCE",
 		Short: "Ask for a transaction that takes the place of a payment that hangs, and moves nothing",
 		Args:  cobra.ExactArgs(1),
+
+		ValidArgsFunction: o.completeIntents(true),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.with(cmd, func(ctx context.Context, c *client) error {
 				s, err := c.get(ctx, args[0])
@@ -391,6 +382,8 @@ func walletCommand(o *options) *cobra.Command {
 		Use:   "show NAME",
 		Short: "Show one wallet with its address, derived here from the signed record",
 		Args:  cobra.ExactArgs(1),
+
+		ValidArgsFunction: positions(o.wallets),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.with(cmd, func(ctx context.Context, c *client) error { return o.printWallets(cmd, ctx, c, args[0]) })
 		},

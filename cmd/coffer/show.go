@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -12,7 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"coffer/canon"
 	"coffer/chain/evm"
+	"coffer/intent"
 	"coffer/internal/cli"
 	"coffer/party"
 	"coffer/policy"
@@ -45,7 +48,7 @@ func (says signerSays) words(now time.Time) string {
 		text = "not heard"
 	}
 	if age := now.Sub(time.Unix(says.Time, 0)).Round(time.Second); says.Time > 0 && age > stale {
-		text += " (said " + age.String() + " ago)"
+		text += " (said " + duration(age) + " ago)"
 	}
 	if len(says.Reasons) > 0 {
 		text += ": " + strings.Join(says.Reasons, "; ")
@@ -126,66 +129,203 @@ func (c *client) verdict(s *shown, rec *pb.SignerVerdict) (*verdict.Verdict, err
 	return v, v.About(signer.Name, c.charter.Cluster, c.charter.Digest(), s.id)
 }
 
-// describe shows an intent as this program decoded it.
-func describe(w io.Writer, s *shown) {
-	for _, line := range s.lines {
-		fmt.Fprintf(w, "%-13s %s\n", line.Label, line.Value)
+// line writes one labelled line of an intent.
+func line(w io.Writer, label, format string, args ...any) {
+	fmt.Fprintf(w, "%-13s %s\n", label, fmt.Sprintf(format, args...))
+}
+
+// describe shows an intent as this program decoded it, to as.
+func describe(w io.Writer, s *shown, as string, now time.Time) {
+	for _, l := range s.lines {
+		switch l.Label {
+		case "from time":
+			l.Value += " (" + relative(now, s.intent.NotBefore) + ")"
+		case "until":
+			l.Value += " (" + relative(now, s.intent.Expires) + ")"
+		}
+		line(w, l.Label, "%s", l.Value)
+	}
+	for _, text := range s.rules {
+		line(w, "rule", "%s", text)
 	}
 	stage := stageName(s.view.Stage)
 	if s.view.Detail != "" {
 		stage += ": " + s.view.Detail
 	}
-	fmt.Fprintf(w, "%-13s %s\n", "stage", stage)
+	line(w, "stage", "%s", stage)
+	if s.view.Progress != "" && !over(s.view.Stage) {
+		line(w, "just now", "%s", s.view.Progress)
+	}
 	for _, text := range s.texts(policy.Deny) {
-		fmt.Fprintf(w, "%-13s %s\n", "denied", text)
+		line(w, "denied", "%s", text)
 	}
 	for _, who := range s.approvers() {
-		fmt.Fprintf(w, "%-13s %s\n", "approved by", who)
+		line(w, "approved by", "%s", who)
+	}
+	for _, who := range s.granted.Rejected {
+		line(w, "rejected by", "%s", who)
 	}
 	for _, text := range s.texts(policy.Wait) {
-		fmt.Fprintf(w, "%-13s %s\n", "missing", text)
+		line(w, "missing", "%s", text)
+	}
+	if s.wants(as) {
+		line(w, "you", "can approve it: coffer approve %s", s.id.String()[:12])
 	}
 	for _, says := range s.verdicts {
-		fmt.Fprintf(w, "%-13s %s\n", "signer "+says.Signer, says.words(time.Now()))
+		line(w, "signer "+says.Signer, "%s", says.words(now))
 	}
 	if s.view.TxHash != "" {
-		fmt.Fprintf(w, "%-13s %s\n", "transaction", s.view.TxHash)
-		fmt.Fprintf(w, "%-13s %s\n", "signed by", strings.Join(s.view.SignedBy, ", "))
+		line(w, "transaction", "%s", s.view.TxHash)
+		line(w, "signed by", "%s", strings.Join(s.view.SignedBy, ", "))
 	}
 	if s.view.Block != 0 {
-		fmt.Fprintf(w, "%-13s %d\n", "block", s.view.Block)
+		line(w, "block", "%d", s.view.Block)
 	}
+}
+
+// relative says how far a time is from now, as people do.
+func relative(now time.Time, unix int64) string {
+	d := time.Unix(unix, 0).Sub(now)
+	switch {
+	case d > 0:
+		return "in " + duration(d)
+	case d > -time.Second:
+		return "now"
+	}
+	return duration(-d) + " ago"
+}
+
+// duration says a length of time in its two largest units.
+func duration(d time.Duration) string {
+	if d < time.Minute {
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	}
+	days, hours, minutes := int(d.Hours())/24, int(d.Hours())%24, int(d.Minutes())%60
+	switch {
+	case days > 0:
+		return fmt.Sprintf("%d d %d h", days, hours)
+	case hours > 0:
+		return fmt.Sprintf("%d h %d min", hours, minutes)
+	}
+	return fmt.Sprintf("%d min", minutes)
+}
+
+// wants says whether an approval of as would bring an intent nearer to its signature.
+func (s *shown) wants(as string) bool {
+	p, ok := s.charter.Person(as)
+	if !ok || s.view.Stage != pb.Stage_STAGE_APPROVAL || s.decision.Outcome != policy.Wait || as == s.intent.Initiator {
+		return false
+	}
+	if slices.ContainsFunc(s.granted.Votes, func(v policy.Vote) bool { return v.Person == as }) {
+		return false
+	}
+	return slices.ContainsFunc(s.decision.Missing, func(m policy.Missing) bool { return slices.Contains(p.Groups, m.Group) })
+}
+
+// request is what an intent asks for, in JSON.
+type request struct {
+	Wallet    string       `json:"wallet"`
+	Chain     string       `json:"chain,omitempty"`
+	ChainID   uint64       `json:"chain_id,omitempty"`
+	Account   string       `json:"account,omitempty"`
+	Nonce     *uint64      `json:"nonce,omitempty"`
+	Asset     string       `json:"asset,omitempty"`
+	Amount    string       `json:"amount,omitempty"` // in whole units, exactly
+	To        string       `json:"to,omitempty"`
+	ToLabel   string       `json:"to_label,omitempty"`
+	FeeCap    string       `json:"fee_cap,omitempty"`
+	FeeAsset  string       `json:"fee_asset,omitempty"`
+	Cancels   string       `json:"cancels,omitempty"`
+	Quorum    string       `json:"quorum,omitempty"`
+	Signers   []string     `json:"signers,omitempty"`
+	Initiator string       `json:"initiator"`
+	Reference string       `json:"reference"`
+	NotBefore string       `json:"not_before"`
+	Expires   string       `json:"expires"`
+	Cluster   canon.Digest `json:"cluster"`
+	Charter   canon.Digest `json:"charter"`
+}
+
+func requestOf(s *shown) request {
+	i := s.intent
+	r := request{
+		Wallet: i.Wallet, Chain: i.Chain, Account: i.Account, Initiator: i.Initiator, Reference: i.Reference,
+		NotBefore: stamp(i.NotBefore), Expires: stamp(i.Expires), Cluster: i.Cluster, Charter: i.Charter,
+	}
+	if ch, ok := s.charter.Chain(i.Chain); ok {
+		r.ChainID = ch.ChainID
+	}
+	if coin, ok := s.charter.NativeAsset(i.Chain); ok {
+		r.FeeCap, r.FeeAsset = policy.FormatAmount(i.FeeCap, coin.Decimals), coin.Symbol
+	}
+	switch i.Kind {
+	case intent.Transfer:
+		r.Nonce, r.Asset, r.To, r.ToLabel = &i.Nonce, i.Transfer.Asset, i.Transfer.To, s.charter.DestinationLabel(i.Chain, i.Transfer.To)
+		if a, ok := s.charter.Asset(i.Chain, i.Transfer.Asset); ok {
+			r.Amount = policy.FormatAmount(i.Transfer.Amount, a.Decimals)
+		}
+	case intent.Cancel:
+		r.Nonce, r.Cancels = &i.Nonce, i.Cancel.Subject.String()
+	case intent.CreateWallet:
+		r.Quorum, r.Signers = i.CreateWallet.Quorum.String(), i.CreateWallet.Signers.Strings()
+	}
+	return r
+}
+
+func stamp(unix int64) string { return time.Unix(unix, 0).UTC().Format(time.RFC3339) }
+
+// what says in one line what an intent asks for.
+func (s *shown) what() string {
+	r := requestOf(s)
+	switch s.intent.Kind {
+	case intent.Transfer:
+		to := r.To
+		if r.ToLabel != "" {
+			to += " (" + r.ToLabel + ")"
+		}
+		return r.Amount + " " + r.Asset + " to " + to + " from " + r.Wallet
+	case intent.Cancel:
+		return "cancel " + r.Cancels[:12]
+	case intent.CreateWallet:
+		return "create wallet " + r.Wallet
+	}
+	return string(s.intent.Kind)
 }
 
 // report is the JSON form of an intent.
 type report struct {
-	ID          string            `json:"id"`
-	Kind        string            `json:"kind"`
-	Stage       string            `json:"stage"`
-	Detail      string            `json:"detail"`
-	FailureCode string            `json:"failure_code,omitempty"`
-	Fields      map[string]string `json:"fields"`
-	Missing     []string          `json:"missing,omitempty"`
-	Preview     []string          `json:"preview,omitempty"` // why the rules deny it
-	ApprovedBy  []string          `json:"approved_by,omitempty"`
-	Verdicts    []signerSays      `json:"verdicts,omitempty"`
-	TxHash      string            `json:"tx_hash,omitempty"`
-	RawTx       string            `json:"raw_tx,omitempty"`
-	SignedBy    []string          `json:"signed_by,omitempty"`
-	Block       uint64            `json:"block,omitempty"`
-	Phases      map[string]int64  `json:"phase_ms,omitempty"`
-	Updated     string            `json:"updated"`
+	ID          string           `json:"id"`
+	Kind        string           `json:"kind"`
+	Stage       string           `json:"stage"`
+	Detail      string           `json:"detail"`
+	Progress    string           `json:"progress,omitempty"`
+	FailureCode string           `json:"failure_code,omitempty"`
+	Request     request          `json:"request"`
+	Rules       []string         `json:"rules,omitempty"`   // those that match
+	Missing     []string         `json:"missing,omitempty"` // what they wait for
+	Denied      []string         `json:"denied,omitempty"`  // why they deny it
+	ApprovedBy  []string         `json:"approved_by,omitempty"`
+	RejectedBy  []string         `json:"rejected_by,omitempty"`
+	Yours       bool             `json:"yours,omitempty"` // whoever asks can approve it
+	Verdicts    []signerSays     `json:"verdicts,omitempty"`
+	TxHash      string           `json:"tx_hash,omitempty"`
+	RawTx       string           `json:"raw_tx,omitempty"`
+	SignedBy    []string         `json:"signed_by,omitempty"`
+	Block       uint64           `json:"block,omitempty"`
+	Phases      map[string]int64 `json:"phase_ms,omitempty"`
+	Updated     string           `json:"updated"`
 }
 
-func reportOf(s *shown) report {
+func reportOf(s *shown, as string) report {
 	r := report{
 		ID: s.id.String(), Kind: string(s.intent.Kind), Stage: stageName(s.view.Stage), Detail: s.view.Detail,
-		FailureCode: s.view.FailureCode, Fields: map[string]string{}, Missing: s.texts(policy.Wait), Preview: s.texts(policy.Deny), ApprovedBy: s.approvers(),
+		FailureCode: s.view.FailureCode, Request: requestOf(s), Rules: s.rules, Missing: s.texts(policy.Wait), Denied: s.texts(policy.Deny),
+		ApprovedBy: s.approvers(), RejectedBy: s.granted.Rejected, Yours: s.wants(as),
 		Verdicts: s.verdicts, TxHash: s.view.TxHash, SignedBy: s.view.SignedBy, Block: s.view.Block,
 		Updated: time.UnixMilli(s.view.Updated).UTC().Format(time.RFC3339),
 	}
-	for _, line := range s.lines {
-		r.Fields[line.Label] = line.Value
+	if !over(s.view.Stage) {
+		r.Progress = s.view.Progress
 	}
 	if len(s.view.RawTx) > 0 {
 		r.RawTx = "0x" + hex.EncodeToString(s.view.RawTx)
@@ -201,9 +341,9 @@ func reportOf(s *shown) report {
 
 func (o *options) print(cmd *cobra.Command, s *shown) error {
 	if o.json {
-		return cli.JSON(cmd, reportOf(s))
+		return cli.JSON(cmd, reportOf(s, o.as))
 	}
-	describe(cmd.OutOrStdout(), s)
+	describe(cmd.OutOrStdout(), s, o.as, time.Now())
 	return nil
 }
 
@@ -214,6 +354,8 @@ func showCommand(o *options) *cobra.Command {
 		Use:   "show INTENT",
 		Short: "Show one intent in full, decoded here, with each signer's own signed verdict",
 		Args:  cobra.ExactArgs(1),
+
+		ValidArgsFunction: o.completeIntents(false),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.with(cmd, func(ctx context.Context, c *client) error {
 				s, err := c.get(ctx, args[0])
@@ -230,68 +372,6 @@ func showCommand(o *options) *cobra.Command {
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until it has ended, showing progress")
 	cmd.Flags().DurationVar(&timeout, "timeout", 0, "with --wait: give up waiting after this long (exit code 4)")
 	return cmd
-}
-
-func pendingCommand(o *options) *cobra.Command {
-	return listCommand(o, true, "pending", "List the intents that have not ended")
-}
-
-func historyCommand(o *options) *cobra.Command {
-	return listCommand(o, false, "history", "List all intents, newest first")
-}
-
-func listCommand(o *options, pending bool, use, short string) *cobra.Command {
-	var limit uint32
-	cmd := &cobra.Command{
-		Use: use, Short: short,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return o.with(cmd, func(ctx context.Context, c *client) error {
-				ask, cancel := brief(ctx)
-				defer cancel()
-				reply, err := c.api.List(ask, &pb.ListRequest{PendingOnly: pending, Limit: limit})
-				if err != nil {
-					return err
-				}
-				reports := []report{}
-				for _, view := range reply.Intents {
-					s, err := c.open(view)
-					if err != nil {
-						return err
-					}
-					reports = append(reports, reportOf(s))
-				}
-				if o.json {
-					return cli.JSON(cmd, map[string]any{"intents": reports})
-				}
-				for _, r := range reports {
-					what := r.Fields["create wallet"]
-					switch {
-					case r.Fields["pay"] != "":
-						what = r.Fields["pay"] + " to " + r.Fields["to"]
-					case r.Fields["cancel"] != "":
-						what = r.Fields["cancel"]
-					}
-					fmt.Fprintf(cmd.OutOrStdout(), "%s  %-10s %-13s %s; %s\n", r.ID[:12], r.Stage, r.Kind, what, brevity(r.Detail))
-				}
-				if len(reports) == 0 {
-					fmt.Fprintln(cmd.ErrOrStderr(), "nothing")
-				}
-				return nil
-			})
-		},
-	}
-	cmd.Flags().Uint32Var(&limit, "limit", 100, "at most this many, 1000 at most")
-	return cmd
-}
-
-// brevity keeps a row of a list on one line; coffer show has the whole sentence.
-func brevity(s string) string {
-	const most = 60
-	if runes := []rune(s); len(runes) > most {
-		return string(runes[:most]) + "…"
-	}
-	return s
 }
 
 func (o *options) printWallets(cmd *cobra.Command, ctx context.Context, c *client, only string) error {
@@ -324,7 +404,7 @@ func (o *options) printWallets(cmd *cobra.Command, ctx context.Context, c *clien
 	}
 	sort.Slice(rows, func(i, j int) bool { return rows[i].Name < rows[j].Name })
 	if only != "" && len(rows) == 0 {
-		return fmt.Errorf("there is no wallet %q", only)
+		return noWallet(only, slices.Collect(maps.Keys(all)))
 	}
 	if o.json {
 		if only != "" {

@@ -145,11 +145,29 @@ func byCobra(err error) bool {
 
 // Text is what people are shown of an error: of a gRPC error only its message.
 func Text(err error) string {
+	for {
+		switch e := err.(type) { //nolint:errorlint // only what this package wrapped around it is taken off
+		case *hinted:
+			err = e.err
+			continue
+		case *ExitError:
+			err = e.Err
+			continue
+		}
+		break
+	}
 	if s, ok := status.FromError(err); ok && s.Code() != codes.Unknown {
-		return Clean(s.Message())
+		text := s.Message()
+		if m := undialled.FindStringSubmatch(text); s.Code() == codes.Unavailable && m != nil {
+			text = fmt.Sprintf("no connection to %s: %s", m[1], m[2])
+		}
+		return Clean(text)
 	}
 	return Clean(err.Error())
 }
+
+// undialled is how gRPC says that nothing answers at an address.
+var undialled = regexp.MustCompile(`^connection error: .*dial (?:tcp|unix) ([^ ]+?): (.*?)"?$`)
 
 // JSON writes v as one indented object to the command's stdout.
 func JSON(cmd *cobra.Command, v any) error {

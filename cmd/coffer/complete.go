@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"coffer/chain/evm"
+	pb "coffer/proto/coffer/v1"
+)
+
+// completeWithin bounds what a press of the tab key may wait for the coordinator.
+const completeWithin = 700 * time.Millisecond
+
+// complete offers words for a flag's value.
+func complete(cmd *cobra.Command, flag string, words func(prefix string) []string) {
+	err := cmd.RegisterFlagCompletionFunc(flag, func(_ *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		return begins(words(prefix), prefix), cobra.ShellCompDirectiveNoFileComp
+	})
+	if err != nil {
+		panic(err) // the flag is not there: found by any test
+	}
+}
+
+// begins keeps the words that continue what is typed; of a word with a description,
+// which a tab divides, the description may begin so too.
+func begins(words []string, prefix string) []string {
+	return slices.DeleteFunc(words, func(word string) bool {
+		return !strings.HasPrefix(strings.ToLower(word), strings.ToLower(prefix))
+	})
+}
+
+// ask calls the coordinator for a completion. Without a charter or an answer in time
+// there is nothing to offer, and nothing to say: the shell has the screen.
+func (o *options) ask(f func(ctx context.Context, c *client) []string) []string {
+	c, err := o.dial()
+	if err != nil {
+		return nil
+	}
+	defer c.conn.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), completeWithin)
+	defer cancel()
+	return f(ctx, c)
+}
+
+func (o *options) wallets(string) []string {
+	return o.ask(func(ctx context.Context, c *client) (out []string) {
+		all, err := c.wallets(ctx)
+		if err != nil {
+			return nil
+		}
+		for name, r := range all {
+			if address, err := evm.AddressOf(r.PublicKey); err == nil {
+				out = append(out, name+"\t"+address.String())
+			}
+		}
+		slices.Sort(out)
+		return out
+	})
+}
+
+// names are the people and services of the charter.
+func (o *options) names(string) (out []string) {
+	c, _, err := o.charter()
+	if err != nil {
+		return nil
+	}
+	for _, p := range c.People {
+		out = append(out, p.Name+"\tof "+p.Org)
+	}
+	for _, s := range c.Services {
+		out = append(out, s.Name+"\ta service of "+s.Org)
+	}
+	return out
+}
+
+func (o *options) chains(string) (out []string) {
+	c, _, err := o.charter()
+	if err != nil {
+		return nil
+	}
+	for _, ch := range c.Chains {
+		out = append(out, ch.Name)
+	}
+	return out
+}
+
+func (o *options) assets(string) (out []string) {
+	c, _, err := o.charter()
+	if err != nil {
+		return nil
+	}
+	for _, a := range c.Assets {
+		out = append(out, a.Symbol+"\ton "+a.Chain)
+	}
+	return out
+}
+
+// destinations are the addresses on the charter's lists.
+func (o *options) destinations(string) (out []string) {
+	c, _, err := o.charter()
+	if err != nil {
+		return nil
+	}
+	for _, list := range c.Destinations {
+		for _, d := range list.Entries {
+			out = append(out, d.Address+"\t"+d.Label+" on "+d.Chain)
+		}
+	}
+	return out
+}
+
+// positions offers words for each argument in turn.
+func positions(words ...func(string) []string) cobra.CompletionFunc {
+	return func(_ *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		if len(args) >= len(words) || words[len(args)] == nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return begins(words[len(args)](prefix), prefix), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// completeIntents offers the IDs of intents, the pending ones or all, with what they ask for.
+func (o *options) completeIntents(pending bool) cobra.CompletionFunc {
+	return positions(func(string) []string {
+		return o.ask(func(ctx context.Context, c *client) (out []string) {
+			list, _, err := c.listPage(ctx, &pb.ListRequest{PendingOnly: pending, Limit: 20})
+			if err != nil {
+				return nil
+			}
+			for _, s := range list {
+				out = append(out, s.id.String()[:12]+"\t"+s.what())
+			}
+			return out
+		})
+	})
+}
