@@ -32,8 +32,11 @@ import (
 type Config struct {
 	Dir    Dir
 	Logger *slog.Logger
-	// Ready, if set, is called with the API's address once it is served.
-	Ready func(address string)
+	// Version is of the build.
+	Version string
+	// Ready, if set, is called with the API's address once it is served, Watching with
+	// that of the metrics.
+	Ready, Watching func(address string)
 }
 
 // Coordinator runs the flow of all intents of one cluster.

@@ -6,8 +6,10 @@ import (
 
 	"coffer/canon"
 	"coffer/charter"
+	"coffer/hook"
 	"coffer/identity"
 	"coffer/internal/datadir"
+	"coffer/observe"
 	"coffer/policy"
 )
 
@@ -45,6 +47,15 @@ type Settings struct {
 	// Chains says by a chain's name in the charter where and how it is reached. A chain
 	// that is missing cannot be paid on.
 	Chains map[string]ChainSettings `json:"chains,omitempty"`
+	// MetricsListen is host:port on loopback of /metrics, /healthz and /readyz; nothing
+	// is served if empty.
+	MetricsListen string `json:"metrics_listen,omitempty"`
+	// TracesEndpoint is the URL of an OTLP/HTTP collector; nothing is sent if empty.
+	TracesEndpoint string `json:"traces_endpoint,omitempty"`
+	// LogFormat is text or json; text if empty.
+	LogFormat string `json:"log_format,omitempty"`
+	// Hooks are told what should not wait.
+	Hooks []hook.Setting `json:"hooks,omitempty"`
 }
 
 // Validate refuses settings that could not work, naming the field.
@@ -72,7 +83,7 @@ func (s *Settings) Validate() error {
 	if address := s.announced(); datadir.Everywhere(address) {
 		return fmt.Errorf("announce: %s is no address that people could dial: name the host", address)
 	}
-	return nil
+	return observe.CheckSettings(s.MetricsListen, s.TracesEndpoint, s.LogFormat, s.Hooks, hook.OfCoordinator)
 }
 
 func (s *Settings) announced() string {

@@ -124,7 +124,21 @@ func (s Setting) check(of []string) error {
 	case s.URL != "":
 		return checkURL(s.URL)
 	}
-	return checkProgram(s.Exec[0])
+	return checkPath(s.Exec[0])
+}
+
+// CheckPrograms looks whether the programs are there and nobody else's to change. It
+// stands beside Check because a program that is missing today ends no daemon.
+func CheckPrograms(settings []Setting) error {
+	var err error
+	for i, s := range settings {
+		if len(s.Exec) > 0 {
+			if e := checkProgram(s.Exec[0]); e != nil {
+				err = errors.Join(err, fmt.Errorf("hooks[%d]: %w", i, e))
+			}
+		}
+	}
+	return err
 }
 
 func (s Setting) wants(name string) bool { return len(s.On) == 0 || slices.Contains(s.On, name) }

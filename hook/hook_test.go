@@ -226,7 +226,11 @@ func TestCheck(t *testing.T) {
 		{hook.Setting{Exec: []string{filepath.Dir(program)}}, "not a program"},
 		{hook.Setting{Exec: []string{"/nowhere"}}, "no such file"},
 	} {
-		err := hook.Check([]hook.Setting{c.setting}, hook.OfSigner)
+		list := []hook.Setting{c.setting}
+		err := hook.Check(list, hook.OfSigner)
+		if err == nil {
+			err = hook.CheckPrograms(list)
+		}
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: %v, want %q", c.setting, err, c.want)
 		}

@@ -13,9 +13,11 @@ import (
 
 	"coffer/canon"
 	"coffer/charter"
+	"coffer/hook"
 	"coffer/identity"
 	"coffer/internal/datadir"
 	"coffer/keystore"
+	"coffer/observe"
 	"coffer/party"
 	"coffer/policy"
 	"coffer/store"
@@ -68,6 +70,15 @@ type Settings struct {
 	// PreParameters is how many sets of pre-parameters to keep ready for key
 	// generations; 1 if zero, at most 16. Each costs seconds to minutes of CPU.
 	PreParameters int `json:"pre_parameters,omitempty"`
+	// MetricsListen is host:port on loopback of /metrics, /healthz and /readyz; nothing
+	// is served if empty.
+	MetricsListen string `json:"metrics_listen,omitempty"`
+	// TracesEndpoint is the URL of an OTLP/HTTP collector; nothing is sent if empty.
+	TracesEndpoint string `json:"traces_endpoint,omitempty"`
+	// LogFormat is text or json; text if empty.
+	LogFormat string `json:"log_format,omitempty"`
+	// Hooks are told what should not wait.
+	Hooks []hook.Setting `json:"hooks,omitempty"`
 }
 
 // Validate refuses settings that could not work, naming the field.
@@ -109,7 +120,7 @@ func (s *Settings) Validate() error {
 	if s.PreParameters < 0 || s.PreParameters > 16 {
 		return fmt.Errorf("pre_parameters: %d is not between 0 and 16", s.PreParameters)
 	}
-	return nil
+	return observe.CheckSettings(s.MetricsListen, s.TracesEndpoint, s.LogFormat, s.Hooks, hook.OfSigner)
 }
 
 func (s *Settings) preParameters() int {
@@ -262,6 +273,9 @@ func Validate(d Dir) error {
 	}
 	key, err := identity.Load(d.Identity())
 	if err != nil {
+		return err
+	}
+	if err := hook.CheckPrograms(s.Hooks); err != nil {
 		return err
 	}
 	c, _, err := openCharter(d)

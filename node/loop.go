@@ -179,6 +179,7 @@ func (n *Node) tick(now time.Time) {
 		}
 	}
 	n.greet(now)
+	n.lookOut(now)
 	n.closeIdle(now)
 	n.searchPrimes()
 }

@@ -47,8 +47,9 @@ type Config struct {
 	SessionWithin, CeremonyWithin time.Duration
 	// Passphrase, if set, unseals the signer at its start; it is cleared.
 	Passphrase []byte
-	// Ready, if set, is called with the coordinator endpoint's address once all is served.
-	Ready func(address string)
+	// Ready, if set, is called with the coordinator endpoint's address once all is served,
+	// Watching with that of the metrics.
+	Ready, Watching func(address string)
 }
 
 // Peers is what a link needs to know.
@@ -87,6 +88,7 @@ type Node struct {
 
 	junk      *junk
 	decisions *decisions
+	seen      *observer
 
 	// mail is how everybody else has the loop do something.
 	mail    chan func()
@@ -146,6 +148,9 @@ func New(cfg Config) (*Node, error) {
 
 func (n *Node) open() error {
 	var err error
+	if n.seen, err = n.newObserver(); err != nil {
+		return err
+	}
 	if n.journal, err = journal.Open(n.db, time.Now().Unix()); err != nil {
 		return err
 	}
@@ -221,6 +226,8 @@ func (n *Node) Run(ctx context.Context) error {
 		g.Go(func() error { return runner.Run(linkCtx) })
 	}
 	g.Go(func() error { return n.run(ctx) })
+	g.Go(func() error { return n.seen.hooks.Run(ctx) })
+	g.Go(func() error { return n.serveMetrics(ctx) })
 	g.Go(func() error { return server.Serve(lis) })
 	g.Go(func() error { return operator.Serve(opLis) })
 	g.Go(func() error {
@@ -239,6 +246,8 @@ func (n *Node) Run(ctx context.Context) error {
 			}
 			return nil
 		})
+	} else {
+		n.tellSealed()
 	}
 	if n.cfg.Ready != nil {
 		n.cfg.Ready(lis.Addr().String())
@@ -272,6 +281,9 @@ func (n *Node) Close() error {
 	n.closing.Do(func() {
 		if n.link != nil {
 			err = errors.Join(err, n.link.Close())
+		}
+		if n.seen != nil {
+			n.seen.tracer.Close()
 		}
 		if n.audit != nil {
 			err = errors.Join(err, n.audit.Close())
@@ -332,6 +344,7 @@ func (n *Node) record(e audit.Event) error {
 	if _, err := n.audit.Append(e); err != nil {
 		return fmt.Errorf("write audit log: %w", err)
 	}
+	n.recorded(e)
 	return nil
 }
 

@@ -79,6 +79,7 @@ func (n *Node) seal(ctx context.Context) error {
 	return errors.Join(n.record(audit.Event{Code: "SEAL"}), n.do(ctx, func() {
 		n.forget(&engine.Fault{Code: "SEALED", Text: "the operator sealed this signer"})
 		n.setSealed(true)
+		n.tellSealed()
 	}))
 }
 

@@ -33,6 +33,10 @@ type run struct {
 	events   chan runEvent
 	ended    bool
 	stage    string
+	fault    *engine.Fault // why it failed
+	refused  bool          // by the gate, at release
+
+	began, stageBegan time.Time
 
 	// of a signing session
 	session    *signing.Session
@@ -66,6 +70,7 @@ func (n *Node) mayBegin(r *run) error {
 		return errBusy
 	}
 	r.awayFrom = map[party.ID]time.Time{}
+	r.began = time.Now()
 	return nil
 }
 
@@ -161,6 +166,7 @@ func (n *Node) stage(r *run, stage string) {
 	if stage == "" || stage == r.stage {
 		return
 	}
+	n.staged(r, time.Now())
 	r.stage = stage
 	if stageText[stage] == "" {
 		return // how it ended is told by an event of its own
@@ -214,7 +220,8 @@ func (n *Node) fail(r *run, f *engine.Fault) {
 // runFailed writes down how a run failed, with the proof where a peer signed two
 // things for one place, and tells the coordinator.
 func (n *Node) runFailed(r *run, f *engine.Fault, proof *envelope.Evidence) {
-	e := audit.Event{Code: "RUN_FAILED", Detail: map[string]string{"code": f.Code, "text": f.Text, "culprits": fmt.Sprint(f.Culprits)}}
+	r.fault = f
+	e := audit.Event{Code: "RUN_FAILED", Intent: r.intent().String(), Detail: map[string]string{"code": f.Code, "text": f.Text, "culprits": fmt.Sprint(f.Culprits)}}
 	if proof != nil {
 		for name, b := range map[string][]byte{
 			"first": proof.First, "first_signature": proof.FirstSignature, "second": proof.Second, "second_signature": proof.SecondSignature,
@@ -228,16 +235,9 @@ func (n *Node) runFailed(r *run, f *engine.Fault, proof *envelope.Evidence) {
 	if err := n.record(e); err != nil {
 		n.log.Error("a failed session is not in the audit log", "error", err)
 	}
-	n.log.Warn("session ended", "session", short(e.Session), "code", f.Code, "culprits", f.Culprits, "text", f.Text)
+	n.log.Warn(r.kind()+" ended", "intent", e.Intent, "session", e.Session, "code", f.Code, "culprits", f.Culprits, "text", f.Text)
 	n.tell(r, runEvent{failed: f})
 	n.finish(r)
-}
-
-func short(s string) string {
-	if len(s) > 12 {
-		return s[:12]
-	}
-	return s
 }
 
 // finish forgets a run. A session never comes back: its ID needs a fresh nonce of
@@ -247,6 +247,7 @@ func (n *Node) finish(r *run) {
 		return
 	}
 	r.ended = true
+	n.ran(r)
 	for _, id := range r.ids {
 		if r.host != nil {
 			r.host.Drop(id)

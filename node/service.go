@@ -294,11 +294,10 @@ func (n *Node) auditVerdict(code string, v *verdict.Verdict, always bool) error 
 	}
 	// What permits is written each time, the rest once per answer: a request costs its
 	// sender nothing, and an entry stays for ever.
-	if (!always || v.Outcome != verdict.Sign) && !n.decisions.first(v.Intent, code+" "+summary) {
+	first := n.decisions.first(v.Intent, code+" "+summary)
+	n.judged(code, v, first)
+	if (!always || v.Outcome != verdict.Sign) && !first {
 		return nil
-	}
-	if v.Outcome == verdict.Refuse {
-		n.log.Info("refused", "intent", v.Intent.Short(), "request", code, "reasons", reasonTexts(v))
 	}
 	return n.record(audit.Event{Code: code, Intent: v.Intent.String(), Detail: map[string]string{
 		"outcome": v.Outcome, "checks": summary, "charter": v.Charter.String(), "transaction": v.Transaction.String(),

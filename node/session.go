@@ -91,7 +91,6 @@ func (n *Node) pumpSession(r *run) (again bool) {
 		n.runFailed(r, ready.Fault, ready.Evidence)
 		return false
 	case ready.Partial != nil:
-		n.log.Info("partial given", "intent", r.authorized.Intent().Short(), "session", r.authorized.Session().Short())
 		n.tell(r, runEvent{partial: ready.Partial})
 		n.finish(r)
 		return false
@@ -118,6 +117,7 @@ func (n *Node) release(r *run) {
 		}
 		r.session.Abort("REFUSED", "the gate refused at release")
 		n.send(r.session.Ready().Send)
+		r.refused = true
 		n.tell(r, runEvent{refused: &v})
 		n.finish(r)
 		return

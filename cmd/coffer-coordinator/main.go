@@ -11,6 +11,7 @@ import (
 
 	"coffer/charter"
 	"coffer/coordinator"
+	"coffer/hook"
 	"coffer/internal/cli"
 	pb "coffer/proto/coffer/v1"
 	"coffer/rpc"
@@ -132,7 +133,14 @@ func validateCommand(o *cli.Daemon) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			c, err := coordinator.New(coordinator.Config{Dir: d, Logger: cli.Logger(cmd.ErrOrStderr())})
+			settings, err := d.LoadSettings()
+			if err != nil {
+				return err
+			}
+			if err := hook.CheckPrograms(settings.Hooks); err != nil {
+				return err
+			}
+			c, err := coordinator.New(coordinator.Config{Dir: d, Logger: cli.Logger(cmd.ErrOrStderr(), settings.LogFormat)})
 			if err != nil {
 				return err
 			}
@@ -155,8 +163,12 @@ func runCommand(o *cli.Daemon) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			settings, err := d.LoadSettings()
+			if err != nil {
+				return err
+			}
 			c, err := coordinator.New(coordinator.Config{
-				Dir: d, Logger: cli.Logger(cmd.ErrOrStderr()),
+				Dir: d, Logger: cli.Logger(cmd.ErrOrStderr(), settings.LogFormat), Version: cli.Version(),
 				Ready: func(address string) {
 					// A reader that is gone is no reason to stop serving.
 					_ = o.Done(cmd, map[string]any{"ready": address}, "ready "+address)

@@ -35,7 +35,7 @@ func devchainCommand() *cobra.Command {
 			}
 			rich := new(big.Int).Mul(big.NewInt(1_000_000), big.NewInt(1e18))
 			cfg.Alloc = map[evm.Address]*big.Int{faucet.Address(): rich}
-			cfg.Logger = cli.Logger(cmd.ErrOrStderr())
+			cfg.Logger = cli.Logger(cmd.ErrOrStderr(), "")
 			cfg.Ready = func(url string) { fmt.Fprintf(cmd.OutOrStdout(), "ready %s\n", url) }
 			return devchain.Run(cmd.Context(), cfg)
 		},

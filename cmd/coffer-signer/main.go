@@ -28,6 +28,10 @@ import (
 // workerArg makes this binary a worker process; it is no command for people.
 const workerArg = "worker"
 
+// ownProgram is what this process runs, also when the file that it was started from has
+// been replaced since: parent and worker are always of one build.
+const ownProgram = "/proc/self/exe"
+
 func main() {
 	if len(os.Args) == 2 && os.Args[1] == workerArg {
 		os.Exit(engine.WorkerMain(os.Stdin, os.Stdout))
@@ -194,22 +198,22 @@ func runCommand(o *cli.Daemon) *cobra.Command {
 			if err := engine.Harden(); err != nil {
 				return err
 			}
-			log := cli.Logger(cmd.ErrOrStderr())
+			settings, err := d.LoadSettings()
+			if err != nil {
+				return err
+			}
+			log := cli.Logger(cmd.ErrOrStderr(), settings.LogFormat)
 			var passphrase []byte
 			if secret.File != "" || secret.Descriptor >= 0 {
 				if passphrase, err = secret.Read("", false); err != nil {
 					return err
 				}
 			}
-			self, err := os.Executable()
-			if err != nil {
-				return fmt.Errorf("find this program to start workers: %w", err)
-			}
 			cfg := node.Config{
 				Dir: d, Logger: log, Version: cli.Version(), Passphrase: passphrase,
 				Link: link(log),
 				Host: func() (engine.Host, error) {
-					return engine.NewWorker(engine.WorkerConfig{Path: self, Args: []string{workerArg}, Logger: log})
+					return engine.NewWorker(engine.WorkerConfig{Path: ownProgram, Args: []string{workerArg}, Logger: log})
 				},
 				Ready: func(address string) {
 					// A reader that is gone is no reason to stop serving.

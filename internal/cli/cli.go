@@ -177,8 +177,9 @@ func JSON(cmd *cobra.Command, v any) error {
 	return enc.Encode(v)
 }
 
-// Logger writes structured lines to stderr; COFFER_LOG chooses debug, info, warn or error.
-func Logger(w io.Writer) *slog.Logger {
+// Logger writes structured lines, as JSON if format is json; COFFER_LOG chooses debug,
+// info, warn or error.
+func Logger(w io.Writer, format string) *slog.Logger {
 	level := slog.LevelInfo
 	if text := os.Getenv("COFFER_LOG"); text != "" {
 		if err := level.UnmarshalText([]byte(text)); err != nil {
@@ -186,7 +187,11 @@ func Logger(w io.Writer) *slog.Logger {
 			level = slog.LevelInfo
 		}
 	}
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+	options := &slog.HandlerOptions{Level: level}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
 }
 
 // maxPassphrase is what a signer takes.

@@ -179,12 +179,20 @@ func TestLogger(t *testing.T) {
 	for level, want := range map[string]bool{"": false, "debug": true, "error": false, "loud": false} {
 		t.Setenv("COFFER_LOG", level)
 		var out bytes.Buffer
-		log := cli.Logger(&out)
+		log := cli.Logger(&out, "")
 		if got := log.Enabled(t.Context(), slog.LevelDebug); got != want {
 			t.Errorf("COFFER_LOG=%q: debug is enabled: %v", level, got)
 		}
 		if said := strings.Contains(out.String(), "COFFER_LOG"); said != (level == "loud") {
 			t.Errorf("COFFER_LOG=%q: said %q", level, out.String())
+		}
+	}
+	t.Setenv("COFFER_LOG", "")
+	for format, want := range map[string]string{"": "msg=hello", "text": "msg=hello", "json": `"msg":"hello"`} {
+		var out bytes.Buffer
+		cli.Logger(&out, format).Info("hello")
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("format %q: %s", format, out.String())
 		}
 	}
 }

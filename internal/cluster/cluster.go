@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/big"
 	"net"
@@ -60,6 +61,19 @@ type Config struct {
 	SessionWithin, CeremonyWithin time.Duration
 	// Mesh has the signers talk over libp2p on loopback instead of over Net.
 	Mesh bool
+	// Signer and Coordinator change settings before anything starts.
+	Signer      func(*node.Settings)
+	Coordinator func(*coordinator.Settings)
+	// Log, if set, is where each process's log goes as JSON; its name is a signer's or "desk".
+	Log func(process string) io.Writer
+}
+
+// logger is that of one process.
+func (c *Cluster) logger(process string) *slog.Logger {
+	if c.cfg.Log == nil {
+		return c.log
+	}
+	return slog.New(slog.NewJSONHandler(c.cfg.Log(process), &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 // Cluster is a running cluster. Everything ends with the test.
@@ -82,6 +96,8 @@ type Member struct {
 	ID   party.ID
 	Dir  node.Dir
 	Addr string
+	// Metrics is the loopback address of a signer that serves metrics.
+	Metrics string
 
 	c      *Cluster
 	cancel context.CancelFunc
@@ -108,10 +124,14 @@ func New(t testing.TB, cfg Config) *Cluster {
 		ids = append(ids, id)
 		m := &Member{ID: id, Dir: node.Dir(filepath.Join(root, "signer-"+string(id))), Addr: free(t), c: c}
 		c.Members[id] = m
-		add(node.Init(m.Dir, node.Settings{
+		settings := node.Settings{
 			Name: id, Organisation: []string{"exchange", "custodian", "auditor"}[i%3],
 			ListenPeers: []string{place(t)}, ListenCoordinator: m.Addr,
-		}, []byte(Passphrase), keystore.SealOptions{WorkFactor: keystore.MinWorkFactor}))
+		}
+		if cfg.Signer != nil {
+			cfg.Signer(&settings)
+		}
+		add(node.Init(m.Dir, settings, []byte(Passphrase), keystore.SealOptions{WorkFactor: keystore.MinWorkFactor}))
 	}
 	set, err := party.NewSet(ids...)
 	c.must(err)
@@ -121,6 +141,9 @@ func New(t testing.TB, cfg Config) *Cluster {
 	settings := coordinator.Settings{Name: "desk", Organisation: "exchange", Listen: free(t)}
 	if cfg.Chain.URL != "" {
 		settings.Chains = map[string]coordinator.ChainSettings{"dev": cfg.Chain}
+	}
+	if cfg.Coordinator != nil {
+		cfg.Coordinator(&settings)
 	}
 	add(coordinator.Init(c.Desk, settings))
 	c.DeskKey, err = identity.Load(c.Desk.Identity())
@@ -209,9 +232,9 @@ func (m *Member) Start() {
 func (m *Member) StartSealed(sealed bool) {
 	c := m.c
 	c.t.Helper()
-	ready := make(chan struct{})
+	ready, watching := make(chan struct{}), make(chan string, 1)
 	cfg := node.Config{
-		Dir: m.Dir, Logger: c.log, Version: "test",
+		Dir: m.Dir, Logger: c.logger(string(m.ID)), Version: "test", Watching: func(address string) { watching <- address },
 		Link:          m.link,
 		Host:          func() (engine.Host, error) { return c.host(m.ID) },
 		Ready:         func(string) { close(ready) },
@@ -239,6 +262,11 @@ func (m *Member) StartSealed(sealed bool) {
 		c.t.Fatalf("signer %s: %v", m.ID, err)
 	case <-time.After(30 * time.Second):
 		c.t.Fatalf("signer %s does not serve", m.ID)
+	}
+	if settings, err := m.Dir.LoadSettings(); err != nil {
+		c.t.Fatal(err)
+	} else if settings.MetricsListen != "" {
+		m.Metrics = <-watching
 	}
 	if !sealed {
 		api := m.API()

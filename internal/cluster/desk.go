@@ -115,7 +115,7 @@ func (w *Treasury) Give(account string) {
 func (w *Treasury) StartDesk() {
 	w.t.Helper()
 	ready := make(chan string, 1)
-	c, err := coordinator.New(coordinator.Config{Dir: w.Desk, Logger: w.log, Ready: func(address string) { ready <- address }})
+	c, err := coordinator.New(coordinator.Config{Dir: w.Desk, Logger: w.logger("desk"), Ready: func(address string) { ready <- address }})
 	w.must(err)
 	ctx, cancel := context.WithCancel(context.Background())
 	w.cancel, w.done = cancel, make(chan error, 1)
