@@ -1,7 +1,7 @@
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check fuzz mutants generate generated lint bench needs safe clean
+.PHONY: help build demo test check fuzz mutants generate generated lint bench images compose-demo compose-test needs safe clean
 
 GO       ?= go
 # grpcnotrace keeps net/trace, and with it html/template, out of every binary.
@@ -9,13 +9,24 @@ TAGS     := grpcnotrace
 FUZZTIME ?= 60s
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: safe ## the binaries, into bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -tags $(TAGS) -o bin/ ./cmd/...
 
 demo: build ## a cluster on this machine: a key that nobody holds, a payment, a refusal (needs Go only)
 	bin/coffer-demo
+
+images: build ## the images that docker-compose.yml runs, FROM scratch (needs Docker)
+	scripts/images.sh
+
+compose-demo: build ## the cluster in containers; signers killed, brought back, paused (installs Docker if root)
+	scripts/needs.sh docker
+	scripts/docker.sh bash -c 'scripts/images.sh && bin/coffer-demo compose'
+
+compose-test: build ## Ctrl-C of the compose demo leaves nothing behind
+	scripts/needs.sh docker
+	scripts/docker.sh bash -c 'scripts/images.sh && $(GO) test -tags $(TAGS),e2e,compose -count=1 -run TestCompose -timeout 10m ./cmd/coffer-demo'
 
 check: safe ## the quick tests: formatting, vet, units; no root, under 10 minutes
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "run gofmt -w on:"; gofmt -l $$(git ls-files '*.go'); exit 1; }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What the tests use beside Go: ssh-keygen and ssh-agent (signatures that OpenSSH
-# made), a C compiler (the race detector). Installs them with apt when root may.
+# made), a C compiler (the race detector); by name what only some need: protoc, docker.
+# Installs them with apt when root may.
 set -euo pipefail
 want=()
 command -v ssh-keygen >/dev/null && command -v ssh-agent >/dev/null || want+=(openssh-client)
@@ -8,6 +9,10 @@ command -v gcc >/dev/null || want+=(gcc libc6-dev)
 for extra in "$@"; do
 	case $extra in
 	protoc) command -v protoc >/dev/null || want+=(protobuf-compiler) ;;
+	docker)
+		docker info >/dev/null 2>&1 || command -v dockerd >/dev/null || want+=(docker.io)
+		command -v docker-compose >/dev/null || docker compose version >/dev/null 2>&1 || want+=(docker-compose)
+		;;
 	*) echo "needs: nothing known of $extra" >&2 && exit 2 ;;
 	esac
 done

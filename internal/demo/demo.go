@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,8 +9,11 @@ import (
 	"io"
 	"math/big"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
+
+	"coffer/policy"
 )
 
 // Config says where and how the demo plays.
@@ -68,6 +72,8 @@ const (
 	fundAmount  = 20                                           // ETH
 	supplier    = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed" // an example address of EIP-55
 	chainID     = 1337
+
+	etherDecimals = 18
 )
 
 // Run plays the demo. Whatever happens, it ends every process that it started.
@@ -121,7 +127,10 @@ type story struct {
 	talk    io.Writer
 	begin   time.Time
 	seconds map[string]float64
+	mu      sync.Mutex // who follows an intent speaks too
 	said    string
+	// overheard, if set, gets what is said of the way of an intent.
+	overheard func(line string)
 }
 
 func newStory(talk io.Writer) *story {
@@ -130,6 +139,8 @@ func newStory(talk io.Writer) *story {
 
 func (s *story) say(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if text == s.said || s.talk == nil {
 		return
 	}
@@ -198,23 +209,52 @@ type intentReport struct {
 
 // as runs coffer as one person and passes on what it says of the way of an intent.
 func (s *story) as(ctx context.Context, person string, args ...string) (stdout string, code int, err error) {
-	return s.venue.as(ctx, person, func(line string) {
-		if strings.HasPrefix(line, "signing: ") || strings.HasPrefix(line, "broadcast: ") {
-			s.say("  %s", line)
-		}
-	}, args...)
+	return s.venue.as(ctx, person, s.hear, args...)
 }
 
-// approved has people approve an intent and follows it to its end.
+func (s *story) hear(line string) {
+	if strings.HasPrefix(line, "signing: ") || strings.HasPrefix(line, "broadcast: ") {
+		s.say("  %s", line)
+		if s.overheard != nil {
+			s.overheard(line)
+		}
+	}
+}
+
+// approved has people approve an intent and follows it to its end. Who follows is
+// there before the last approval: a session is over in the time that a program takes
+// to start in a container.
 func (s *story) approved(ctx context.Context, id string, people ...string) (*intentReport, error) {
-	for _, p := range people {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	following, followed := make(chan struct{}), make(chan error, 1)
+	var out string
+	follow := func() {
+		var once sync.Once
+		var err error
+		out, _, err = s.venue.as(ctx, people[0], func(line string) {
+			if strings.HasPrefix(line, "approval: ") {
+				once.Do(func() { close(following) })
+			}
+			s.hear(line)
+		}, "show", id, "--wait", "--timeout", "5m", "--json")
+		followed <- err
+	}
+	for i, p := range people {
+		if i == len(people)-1 {
+			go follow()
+			select {
+			case <-following:
+			case err := <-followed:
+				return nil, cmp.Or(err, fmt.Errorf("the intent ended before %s approved: %s", p, out))
+			}
+		}
 		s.say("%s reads the intent and approves it", p)
 		if _, _, err := s.as(ctx, p, "approve", id, "--yes"); err != nil {
 			return nil, err
 		}
 	}
-	out, _, err := s.as(ctx, people[0], "show", id, "--wait", "--timeout", "5m", "--json")
-	if err != nil {
+	if err := <-followed; err != nil {
 		return nil, err
 	}
 	return parseReport(out)
@@ -267,13 +307,22 @@ func (s *story) wallet(ctx context.Context, result *Result) error {
 
 // actPayment is a payment as it should be.
 func (s *story) actPayment(ctx context.Context, result *Result) (*Act, error) {
-	start := time.Now()
-	s.say("act 1: alice asks to pay %s ETH to %s", payAmount, supplier)
+	return s.pay(ctx, result, "a payment that two people approved", payAmount)
+}
+
+// pay has alice ask, two people approve, and the chain say what arrived.
+func (s *story) pay(ctx context.Context, result *Result, name, amount string) (*Act, error) {
+	start, act := time.Now(), len(result.Acts)+1
+	want, err := policy.ParseAmount(amount, etherDecimals)
+	if err != nil {
+		return nil, err
+	}
+	s.say("act %d: alice asks to pay %s ETH to %s", act, amount, supplier)
 	before, err := s.venue.balance(ctx, supplier)
 	if err != nil {
 		return nil, err
 	}
-	out, _, err := s.as(ctx, "alice", "pay", payAmount, "ETH", supplier, "--from", walletName, "--ref", "INV-7")
+	out, _, err := s.as(ctx, "alice", "pay", amount, "ETH", supplier, "--from", walletName, "--ref", fmt.Sprintf("INV-%d", 6+act))
 	if err != nil {
 		return nil, err
 	}
@@ -282,23 +331,22 @@ func (s *story) actPayment(ctx context.Context, result *Result) (*Act, error) {
 		return nil, err
 	}
 	if r.Stage != "done" {
-		return nil, fmt.Errorf("act 1: the payment is %s: %s", r.Stage, r.Detail)
+		return nil, fmt.Errorf("act %d: the payment is %s: %s", act, r.Stage, r.Detail)
 	}
 	after, err := s.venue.balance(ctx, supplier)
 	if err != nil {
 		return nil, err
 	}
 	received := new(big.Int).Sub(after, before)
-	want := new(big.Int).Mul(big.NewInt(15), big.NewInt(1e17))
 	if received.Cmp(want) != 0 {
-		return nil, fmt.Errorf("act 1: the chain says that %s received %s wei, want %s", supplier, received, want)
+		return nil, fmt.Errorf("act %d: the chain says that %s received %s wei, want %s", act, supplier, received, want)
 	}
 	if len(r.SignedBy) != result.Wallet.Quorum.Need {
-		return nil, fmt.Errorf("act 1: signed by %v, want exactly %d signers", r.SignedBy, result.Wallet.Quorum.Need)
+		return nil, fmt.Errorf("act %d: signed by %v, want exactly %d signers", act, r.SignedBy, result.Wallet.Quorum.Need)
 	}
-	s.say("act 1: %s, signed by %s", r.Detail, strings.Join(r.SignedBy, " and "))
+	s.say("act %d: %s, signed by %s", act, r.Detail, strings.Join(r.SignedBy, " and "))
 	return &Act{
-		Name: "a payment that two people approved", Outcome: "mined", Reasons: map[string][]string{}, TxHash: r.TxHash, RawTx: r.RawTx,
+		Name: name, Outcome: "mined", Reasons: map[string][]string{}, TxHash: r.TxHash, RawTx: r.RawTx,
 		Signers: r.SignedBy, Received: received.String(), Seconds: phases(r, start),
 	}, nil
 }

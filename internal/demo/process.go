@@ -131,9 +131,13 @@ func tail(path string) string {
 	return strings.Join(lines, " / ")
 }
 
-// command runs a program to its end. Progress lines on its stderr are passed on.
+// command runs one of our programs to its end. Progress lines on its stderr are passed on.
 func (p *processes) command(ctx context.Context, progress func(string), program string, args ...string) (stdout string, code int, err error) {
-	cmd := exec.CommandContext(ctx, filepath.Join(p.bin, program), args...)
+	return command(ctx, progress, filepath.Join(p.bin, program), args...)
+}
+
+func command(ctx context.Context, progress func(string), path string, args ...string) (stdout string, code int, err error) {
+	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 5 * time.Second
@@ -146,7 +150,7 @@ func (p *processes) command(ctx context.Context, progress func(string), program 
 	err = cmd.Run()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && ctx.Err() == nil {
-		return out.String(), exit.ExitCode(), fmt.Errorf("%s %s: %s", program, args[0], strings.TrimSpace(errText.String()))
+		return out.String(), exit.ExitCode(), fmt.Errorf("%s %s: %s", filepath.Base(path), args[0], strings.TrimSpace(errText.String()))
 	}
 	return out.String(), 0, err
 }

@@ -64,9 +64,9 @@ func loopback(chain string) (places, error) {
 	return p, nil
 }
 
-// containers has everybody in a container of docker-compose.yml, whose services are
+// hosts has everybody in a container of docker-compose.yml, whose services are
 // each other's host names.
-func containers() places {
+func hosts() places {
 	p := places{coordinator: place{rpc: "0.0.0.0:7000", announceRPC: "coordinator:7000"}, chain: "http://chain:8545"}
 	for _, s := range signers {
 		p.signers = append(p.signers, place{
@@ -99,7 +99,7 @@ func Setup(ctx context.Context, bin, dir string, talk io.Writer) error {
 		return err
 	}
 	procs := &processes{bin: bin, dir: dir}
-	digest, err := ceremony{folder: f, say: s.say, run: procs.command}.hold(ctx, containers())
+	digest, err := ceremony{folder: f, say: s.say, run: procs.command}.hold(ctx, hosts())
 	if err != nil {
 		return err
 	}
