@@ -64,7 +64,8 @@ type Coordinator struct {
 	flows    *errgroup.Group // nil unless Run runs
 	flowCtx  context.Context
 
-	submit sync.Mutex // one intent is admitted at a time: two must not claim one nonce, wallet or reference
+	slots  chan struct{} // held by each session that runs
+	submit sync.Mutex    // one intent is admitted at a time: two must not claim one nonce, wallet or reference
 }
 
 // New opens the directory and checks all that is in it; it dials nobody.
@@ -96,6 +97,7 @@ func New(cfg Config) (*Coordinator, error) {
 	c := &Coordinator{
 		cfg: cfg, settings: settings, log: cfg.Logger, key: key, charter: file.Charter, file: file, db: db,
 		chains:   map[string]*rpc.Client{},
+		slots:    make(chan struct{}, maxSessions),
 		wallets:  map[string]*wallet.Record{},
 		records:  map[string]*pb.SignedRecord{},
 		running:  map[canon.Digest]chan struct{}{},
@@ -139,7 +141,7 @@ func (c *Coordinator) load() error {
 		if err != nil {
 			return fmt.Errorf("signer %q: %w", s.Name, err)
 		}
-		c.signers = append(c.signers, &signer{id: s.Name, peer: s.Peer, conn: conn, api: pb.NewSignerClient(conn)})
+		c.signers = append(c.signers, newSigner(s.Name, s.Peer, conn))
 	}
 	return nil
 }
@@ -212,11 +214,13 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	c.mu.Unlock()
 	for _, s := range c.signers {
 		g.Go(func() error { c.watchSigner(ctx, s); return nil })
+		g.Go(func() error { c.tellSigner(ctx, s); return nil })
 	}
 	unfinished, err := c.items.all()
 	if err != nil {
 		return errors.Join(err, lis.Close())
 	}
+	c.tellAll(unfinished)
 	for _, it := range unfinished {
 		if !it.ended() {
 			c.start(it.ID)

@@ -149,6 +149,11 @@ func (c *Coordinator) sign(ctx context.Context, it *item, i *intent.Intent) erro
 	if err != nil {
 		return err
 	}
+	leave, err := c.enter(ctx, it)
+	if err != nil || leave == nil {
+		return err
+	}
+	defer leave()
 	// Built anew for each try, at the fee of the day: of all that were ever signed for
 	// this intent at most one can be mined, they share its account and nonce.
 	c.say(it.ID, "building the transaction")
@@ -161,7 +166,10 @@ func (c *Coordinator) sign(ctx context.Context, it *item, i *intent.Intent) erro
 	if err != nil || willing == nil {
 		return err
 	}
-	signers := choose(willing, record.Quorum.Need, it.Quorums)
+	signers := choose(willing, record.Quorum.Need, it.Quorums, time.Now())
+	if signers == nil {
+		return fmt.Errorf("%s would sign, and no %d of them are connected to each other", quorumKey(willing), record.Quorum.Need)
+	}
 	names := make([]string, len(signers))
 	for n, s := range signers {
 		names[n] = string(s.id)
@@ -176,19 +184,19 @@ func (c *Coordinator) sign(ctx context.Context, it *item, i *intent.Intent) erro
 		return ctx.Err() // this coordinator stops: nobody failed
 	}
 	if err != nil {
-		return c.retry(it, signers, err)
+		return c.retry(it, signers, false, err)
 	}
 	sig, err := partial.Combine(unsigned.Digest(), record.PublicKey, record.Quorum.Need, partials)
 	if err != nil {
 		// Somebody's partial is wrong and it cannot be told whose: try others.
-		return c.retry(it, signers, err)
+		return c.retry(it, signers, false, err)
 	}
 	raw, hash, err := unsigned.Assemble(sig)
 	if err != nil {
-		return c.retry(it, signers, err)
+		return c.retry(it, signers, false, err)
 	}
 	for _, s := range signers {
-		s.count(true)
+		s.count(true, time.Now())
 	}
 	it.phaseDone("signing", time.Now())
 	it.Raw, it.Hash, it.SignedBy = raw, fmt.Sprintf("0x%x", hash), names
@@ -198,6 +206,29 @@ func (c *Coordinator) sign(ctx context.Context, it *item, i *intent.Intent) erro
 	}
 	c.log.Info("signed", "intent", it.ID.Short(), "signers", names, "transaction", it.Hash)
 	return c.passOn(it, i)
+}
+
+// enter waits for the turn of a session. A nil leave without an error means that the
+// item has to be looked at again, because people may have spoken meanwhile.
+func (c *Coordinator) enter(ctx context.Context, it *item) (leave func(), err error) {
+	leave = func() { <-c.slots }
+	select {
+	case c.slots <- struct{}{}:
+		return leave, nil
+	default:
+	}
+	c.say(it.ID, "waits for other sessions to end")
+	select {
+	case c.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	stored, err := c.items.get(it.ID)
+	if err != nil || len(stored.Statements) != len(it.Statements) {
+		leave()
+		return nil, err
+	}
+	return leave, nil
 }
 
 // passOn stores a signed payment, after which it will be broadcast, unless somebody
@@ -226,7 +257,7 @@ func (c *Coordinator) passOn(it *item, i *intent.Intent) error {
 // there are enough of them; nil without an error means that the item has moved on.
 func (c *Coordinator) ask(ctx context.Context, it *item, q party.Quorum) ([]*signer, error) {
 	c.say(it.ID, "asking every signer for its verdict")
-	it.Verdicts = c.judge(ctx, it)
+	it.Verdicts = c.judge(ctx, it, q.Need)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -246,7 +277,7 @@ func (c *Coordinator) ask(ctx context.Context, it *item, q party.Quorum) ([]*sig
 
 // retry counts a failed session; the next one has a new attempt and, where there is
 // a choice, other signers.
-func (c *Coordinator) retry(it *item, signers []*signer, cause error) error {
+func (c *Coordinator) retry(it *item, signers []*signer, ceremony bool, cause error) error {
 	var at *sessionError
 	named := map[string]bool{}
 	if errors.As(cause, &at) {
@@ -265,14 +296,20 @@ func (c *Coordinator) retry(it *item, signers []*signer, cause error) error {
 	// another may be a lie, and who reports a failure is not who caused it.
 	for _, s := range signers {
 		if named[string(s.id)] {
-			s.count(false)
+			s.count(false, time.Now())
 		}
 	}
 	if it.Quorums == nil {
 		it.Quorums = map[string]int{}
 	}
-	it.Quorums[quorumKey(signers)]++
-	it.Tries++
+	key := quorumKey(signers)
+	it.Quorums[key]++
+	// A payment whose signers are away waits for them as long as it lives; a ceremony costs
+	// primes each time, so that it is given up.
+	absent := at != nil && at.passes && !ceremony
+	if !absent {
+		it.Tries++
+	}
 	if it.Tries >= tries {
 		return c.end(it, pb.Stage_STAGE_FAILED, "TRIES", fmt.Sprintf("%d tries failed, the last one: %v", it.Tries, cause))
 	}
@@ -281,6 +318,10 @@ func (c *Coordinator) retry(it *item, signers []*signer, cause error) error {
 	}
 	if err := c.save(it); err != nil {
 		return err
+	}
+	if absent && it.Quorums[key] == 1 {
+		c.log.Info("a signer is away: others are asked", "intent", it.ID.String(), "error", cause)
+		return nil // at once: another quorum may be whole
 	}
 	return fmt.Errorf("try %d failed: %w", it.Tries, cause)
 }
@@ -317,7 +358,7 @@ func (c *Coordinator) generate(ctx context.Context, it *item, i *intent.Intent) 
 		return ctx.Err()
 	}
 	if err != nil {
-		return c.retry(it, c.signers, err)
+		return c.retry(it, c.signers, true, err)
 	}
 	return c.finishWallet(it, record)
 }

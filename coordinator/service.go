@@ -198,6 +198,7 @@ func (s *service) Submit(ctx context.Context, req *pb.SubmitRequest) (*pb.Submit
 	}
 	c.log.Info("intent submitted", "intent", it.ID.Short(), "initiator", i.Initiator, "kind", string(i.Kind), "reference", i.Reference)
 	c.start(it.ID)
+	c.tell(it.ID)
 	view, err := s.view(it)
 	return &pb.SubmitResponse{Intent: view}, err
 }
@@ -370,6 +371,7 @@ func (s *service) State(_ context.Context, req *pb.StateRequest) (*pb.StateRespo
 	}
 	c.log.Info("statement", "intent", it.ID.Short(), "person", st.Person, "kind", string(st.Kind))
 	c.wake(it.ID)
+	c.tell(it.ID)
 	view, err := s.view(it)
 	return &pb.StateResponse{Intent: view}, err
 }
@@ -396,7 +398,7 @@ func (s *service) Get(ctx context.Context, req *pb.GetRequest) (*pb.IntentView, 
 		return nil, err
 	}
 	if it.Stage == pb.Stage_STAGE_APPROVAL {
-		it.Verdicts = s.c.judge(ctx, it)
+		it.Verdicts = s.c.judge(ctx, it, 0)
 	}
 	return s.view(it)
 }
@@ -453,12 +455,7 @@ func (s *service) Wallets(context.Context, *pb.WalletsRequest) (*pb.WalletsRespo
 func (s *service) Cluster(context.Context, *pb.ClusterRequest) (*pb.ClusterResponse, error) {
 	out := &pb.ClusterResponse{}
 	for _, sg := range s.c.signers {
-		st, err := sg.seen()
-		state := &pb.SignerState{Name: string(sg.id), Reachable: err == nil && st != nil, Status: st}
-		if err != nil {
-			state.Error = err.Error()
-		}
-		out.Signers = append(out.Signers, state)
+		out.Signers = append(out.Signers, sg.state(time.Now()))
 	}
 	return out, nil
 }

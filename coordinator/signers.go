@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"coffer/approval"
@@ -27,10 +28,12 @@ import (
 )
 
 const (
-	// pollEvery is how often each signer is asked for its status.
-	pollEvery = time.Second
-	// askWithin bounds a question that needs no work from the signer.
-	askWithin = 3 * time.Second
+	// askWithin bounds a question that needs no work from the signer, and lateWithin how
+	// much longer the others may take once enough have answered.
+	askWithin  = 3 * time.Second
+	lateWithin = 250 * time.Millisecond
+	// maxSessions is how many sessions run at once; signers take no more than twice as many.
+	maxSessions = 8
 	// sessionWithin bounds one signing session; the signers have their own deadlines.
 	sessionWithin = 60 * time.Second
 	// ceremonyWithin bounds one key generation, which on slow machines takes minutes.
@@ -44,41 +47,14 @@ type signer struct {
 	conn *grpc.ClientConn
 	api  pb.SignerClient
 
-	mu       sync.Mutex
-	status   *pb.StatusResponse
-	err      error
-	failures int // sessions that failed with it since its last success
+	mu     sync.Mutex // guards what follows
+	health health
+	untold map[canon.Digest]bool // what it is to be shown
+	news   chan struct{}         // there is something untold, or it may be told again
 }
 
-func (s *signer) seen() (*pb.StatusResponse, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.status, s.err
-}
-
-func (s *signer) count(ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if ok {
-		s.failures = 0
-	} else {
-		s.failures++
-	}
-}
-
-// watchSigner keeps the status of one signer fresh, and hands it wallets that it
-// missed the end of.
-func (c *Coordinator) watchSigner(ctx context.Context, s *signer) {
-	tick := time.NewTicker(pollEvery)
-	defer tick.Stop()
-	for {
-		c.poll(ctx, s)
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
+func newSigner(id party.ID, peer identity.ID, conn *grpc.ClientConn) *signer {
+	return &signer{id: id, peer: peer, conn: conn, api: pb.NewSignerClient(conn), untold: map[canon.Digest]bool{}, news: make(chan struct{}, 1)}
 }
 
 // pollAll asks every signer for its status now.
@@ -88,32 +64,6 @@ func (c *Coordinator) pollAll(ctx context.Context) {
 		wg.Go(func() { c.poll(ctx, s) })
 	}
 	wg.Wait()
-}
-
-func (c *Coordinator) poll(ctx context.Context, s *signer) {
-	ask, cancel := context.WithTimeout(ctx, askWithin)
-	defer cancel()
-	st, err := s.api.Status(ask, &pb.StatusRequest{})
-	if ctx.Err() != nil {
-		return
-	}
-	if err != nil {
-		err = errors.New(status.Convert(err).Message())
-	}
-	s.mu.Lock()
-	first, wasDown := s.status == nil && s.err == nil, s.err != nil
-	s.status, s.err = st, err
-	s.mu.Unlock()
-	switch {
-	case err != nil && !wasDown:
-		c.log.Warn("signer does not answer", "signer", s.id, "error", err)
-	case err == nil && (first || wasDown):
-		c.log.Info("signer answers", "signer", s.id)
-	}
-	if err == nil {
-		c.exchangeAddresses(ctx, s, st)
-		c.exchangeWallets(ctx, s, st)
-	}
 }
 
 // exchangeWallets learns the records that a signer has and offers it those that it
@@ -161,35 +111,77 @@ func statements(list []approval.Signed) []*pb.SignedMessage {
 	return out
 }
 
-// judge asks every signer for its signed verdict at the same time.
-func (c *Coordinator) judge(ctx context.Context, it *item) map[string]verdRec {
+// judge asks every signer for its signed verdict at the same time. It waits for those
+// that were not away a moment ago; and when enough is not zero, once so many would sign
+// for the others only a little longer.
+func (c *Coordinator) judge(ctx context.Context, it *item, enough int) map[string]verdRec {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
-	var mu sync.Mutex
-	out := map[string]verdRec{}
-	var wg sync.WaitGroup
-	for _, s := range c.signers {
-		wg.Go(func() {
-			rec := verdRec{}
-			reply, err := s.api.Judge(ctx, &pb.JudgeRequest{
-				Intent:     signedMessage(it.Intent.Raw, it.Intent.Signature),
-				Statements: statements(it.Statements),
-				UnsignedTx: it.Unsigned,
-			})
-			if err == nil {
-				rec.Raw, rec.Signature = reply.Verdict, reply.Signature
-				_, err = c.openVerdict(s, it.ID, rec)
-			}
-			if err != nil {
-				rec = verdRec{Error: status.Convert(err).Message()}
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			out[string(s.id)] = rec
-		})
+	type answer struct {
+		s     *signer
+		rec   verdRec
+		signs bool
 	}
-	wg.Wait()
+	answers := make(chan answer, len(c.signers))
+	out, waiting := map[string]verdRec{}, map[*signer]bool{}
+	for _, s := range c.signers {
+		_, err := s.seen()
+		if err == nil {
+			err = errors.New("no answer yet")
+			waiting[s] = true
+		}
+		out[string(s.id)] = verdRec{Error: err.Error()}
+		go func() {
+			rec, signs := c.verdictOf(ctx, s, it)
+			answers <- answer{s, rec, signs}
+		}()
+	}
+	patient := len(waiting) > 0
+	var late <-chan time.Time
+	willing := 0
+	for range c.signers {
+		select {
+		case a := <-answers:
+			delete(waiting, a.s)
+			out[string(a.s.id)] = a.rec
+			if a.signs {
+				willing++
+			}
+		case <-late:
+			return out
+		case <-ctx.Done():
+			return out
+		}
+		if patient && len(waiting) == 0 {
+			return out
+		}
+		if enough > 0 && willing >= enough && late == nil {
+			late = time.After(lateWithin)
+		}
+	}
 	return out
+}
+
+func (c *Coordinator) verdictOf(ctx context.Context, s *signer, it *item) (rec verdRec, signs bool) {
+	begin := time.Now()
+	reply, err := s.api.Judge(ctx, &pb.JudgeRequest{
+		Intent:     signedMessage(it.Intent.Raw, it.Intent.Signature),
+		Statements: statements(it.Statements),
+		UnsignedTx: it.Unsigned,
+	})
+	if err != nil {
+		if status.Code(err) == codes.Unavailable {
+			c.lost(s, begin, err)
+		}
+		return verdRec{Error: status.Convert(err).Message()}, false
+	}
+	s.alive()
+	rec.Raw, rec.Signature = reply.Verdict, reply.Signature
+	v, err := c.openVerdict(s, it.ID, rec)
+	if err != nil {
+		return verdRec{Error: err.Error()}, false
+	}
+	return rec, v.Outcome == verdict.Sign
 }
 
 func (c *Coordinator) openVerdict(s *signer, id canon.Digest, rec verdRec) (*verdict.Verdict, error) {
@@ -255,32 +247,46 @@ func (c *Coordinator) tally(it *item) tally {
 	return t
 }
 
-// choose picks exactly need signers: those with the fewest recent failures.
+// choose picks exactly need signers: those that reach each other and failed least lately.
 //
-// What tried counts goes first: a quorum that was tried for this intent comes again
-// only when every other one was. Blame would not do: one hostile signer that names the
-// honest ones, or is silent and has them report it, would be in every quorum.
-func choose(willing []*signer, need int, tried map[string]int) []*signer {
+// Among quorums whose members say that they are connected, what tried counts goes first:
+// one that was tried for this intent comes again only when every other one was. Blame
+// would not do: one hostile signer that names the honest ones, or is silent and has them
+// report it, would be in every quorum. Nor does a lie about a connection help: it only
+// puts the liar's own quorums last. Nil means that no quorum is connected.
+func choose(willing []*signer, need int, tried map[string]int, now time.Time) []*signer {
 	list := append([]*signer(nil), willing...)
-	failures := map[*signer]int{}
+	failures := map[*signer]float64{}
 	for _, s := range list {
-		s.mu.Lock()
-		failures[s] = s.failures
-		s.mu.Unlock()
+		failures[s] = s.recentFailures(now)
 	}
 	sort.SliceStable(list, func(i, j int) bool { return failures[list[i]] < failures[list[j]] })
 	var best []*signer
 	least := 0
 	for n, quorum := range subsets(list, need) {
+		if n > maxSubsets || best != nil && least == 0 {
+			break
+		}
+		if !connected(quorum) {
+			continue
+		}
 		sort.Slice(quorum, func(i, j int) bool { return quorum[i].id < quorum[j].id })
 		if count := tried[quorumKey(quorum)]; best == nil || count < least {
 			best, least = quorum, count
 		}
-		if least == 0 || n > maxSubsets {
-			break
-		}
 	}
 	return best
+}
+
+func connected(quorum []*signer) bool {
+	for _, s := range quorum {
+		for _, other := range quorum {
+			if s != other && !s.reaches(other) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // maxSubsets bounds the search for a quorum that was not tried; no intent lives to try as many.
@@ -337,6 +343,7 @@ type sessionError struct {
 	text     string
 	culprits []string
 	refused  *verdRec
+	passes   bool // nobody did wrong: a signer was away, and others may do without it
 }
 
 func (e *sessionError) Error() string {
@@ -363,49 +370,87 @@ func (c *Coordinator) session(ctx context.Context, it *item, signers []*signer) 
 	g, ctx := errgroup.WithContext(ctx)
 	for i, s := range signers {
 		g.Go(func() error {
-			stream, err := s.api.Sign(ctx, &pb.SignRequest{
+			p, err := c.partialOf(ctx, s, it, &pb.SignRequest{
 				Intent: signedMessage(it.Intent.Raw, it.Intent.Signature), Statements: statements(it.Statements),
 				UnsignedTx: it.Unsigned, Signers: names, Attempt: attempt,
 			})
-			if err != nil {
-				return unreachable(s, err)
-			}
-			for {
-				event, err := stream.Recv()
-				if err != nil {
-					return unreachable(s, err)
-				}
-				switch e := event.Event.(type) {
-				case *pb.SignEvent_Progress:
-					c.say(it.ID, "%s: %s", s.id, e.Progress.Text)
-				case *pb.SignEvent_Partial:
-					p := e.Partial
-					if len(p.Session) != 32 || len(p.R) != 33 || len(p.S) != 32 {
-						return &sessionError{signer: s.id, code: "PARTIAL_MALFORMED", text: "a partial with fields of a wrong length"}
-					}
-					partials[i] = partial.Partial{Session: canon.Digest(p.Session), R: [33]byte(p.R), S: [32]byte(p.S)}
-					return nil
-				default:
-					return ended(s, event.GetRefused(), event.GetFailed())
-				}
-			}
+			partials[i] = p
+			return err
 		})
 	}
 	return partials, g.Wait()
 }
 
-func unreachable(s *signer, err error) error {
-	if errors.Is(err, io.EOF) {
-		return &sessionError{signer: s.id, code: "SIGNER_ENDED", text: "ended without an answer"}
+// partialOf follows one signer's part of a session to its end. A signer that is lost on
+// the way ends it: the next quorum need not wait for the deadline.
+func (c *Coordinator) partialOf(ctx context.Context, s *signer, it *item, req *pb.SignRequest) (partial.Partial, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	away := s.away()
+	go func() {
+		select {
+		case <-away:
+			cancel(errAway)
+		case <-ctx.Done():
+		}
+	}()
+	begin := time.Now()
+	stream, err := s.api.Sign(ctx, req)
+	for {
+		var event *pb.SignEvent
+		if err == nil {
+			event, err = stream.Recv()
+		}
+		if err != nil {
+			return partial.Partial{}, c.unreachable(ctx, s, begin, err)
+		}
+		s.alive()
+		begin = time.Now()
+		switch e := event.Event.(type) {
+		case *pb.SignEvent_Progress:
+			c.say(it.ID, "%s: %s", s.id, e.Progress.Text)
+		case *pb.SignEvent_Partial:
+			p := e.Partial
+			if len(p.Session) != 32 || len(p.R) != 33 || len(p.S) != 32 {
+				return partial.Partial{}, &sessionError{signer: s.id, code: "PARTIAL_MALFORMED", text: "a partial with fields of a wrong length"}
+			}
+			return partial.Partial{Session: canon.Digest(p.Session), R: [33]byte(p.R), S: [32]byte(p.S)}, nil
+		default:
+			return partial.Partial{}, ended(s, event.GetRefused(), event.GetFailed())
+		}
 	}
-	return &sessionError{signer: s.id, code: "SIGNER_UNREACHABLE", text: status.Convert(err).Message()}
 }
+
+var errAway = errors.New("the signer is away")
+
+// unreachable is how a call to a signer ended that brought no answer of its own.
+func (c *Coordinator) unreachable(ctx context.Context, s *signer, begin time.Time, err error) error {
+	switch {
+	case errors.Is(context.Cause(ctx), errAway):
+		text := "it is away"
+		if _, err := s.seen(); err != nil {
+			text = err.Error()
+		}
+		return &sessionError{signer: s.id, code: "SIGNER_UNREACHABLE", text: text, passes: true}
+	case errors.Is(err, io.EOF):
+		return &sessionError{signer: s.id, code: "SIGNER_ENDED", text: "ended without an answer", passes: true}
+	case ctx.Err() == nil && status.Code(err) == codes.Unavailable:
+		c.lost(s, begin, err)
+	}
+	return &sessionError{
+		signer: s.id, code: "SIGNER_UNREACHABLE", text: status.Convert(err).Message(),
+		passes: gone(err) || status.Code(err) == codes.ResourceExhausted,
+	}
+}
+
+// absences are the codes by which a signer says that one is missing, itself or a peer.
+var absences = map[string]bool{"PEER_AWAY": true, "STOPPING": true, "SEALED": true}
 
 func ended(s *signer, refused *pb.JudgeResponse, failed *pb.Failure) error {
 	if refused != nil {
 		return &sessionError{signer: s.id, code: "REFUSED", text: "refused", refused: &verdRec{Raw: refused.Verdict, Signature: refused.Signature}}
 	}
-	return &sessionError{signer: s.id, code: failed.GetCode(), text: failed.GetText(), culprits: failed.GetCulprits()}
+	return &sessionError{signer: s.id, code: failed.GetCode(), text: failed.GetText(), culprits: failed.GetCulprits(), passes: absences[failed.GetCode()]}
 }
 
 // ceremony has all signers generate the key of a wallet and returns its record.
@@ -420,17 +465,20 @@ func (c *Coordinator) ceremony(ctx context.Context, it *item, i *intent.Intent) 
 	g, ctx := errgroup.WithContext(ctx)
 	for n, s := range c.signers {
 		g.Go(func() error {
+			begin := time.Now()
 			stream, err := s.api.CreateWallet(ctx, &pb.CreateWalletRequest{
 				Intent: signedMessage(it.Intent.Raw, it.Intent.Signature), Statements: statements(it.Statements), Attempt: attempt,
 			})
 			if err != nil {
-				return unreachable(s, err)
+				return c.unreachable(ctx, s, begin, err)
 			}
 			for {
 				event, err := stream.Recv()
 				if err != nil {
-					return unreachable(s, err)
+					return c.unreachable(ctx, s, begin, err)
 				}
+				s.alive()
+				begin = time.Now()
 				switch e := event.Event.(type) {
 				case *pb.CeremonyEvent_Progress:
 					c.say(it.ID, "%s: %s", s.id, e.Progress.Text)

@@ -57,6 +57,8 @@ type Config struct {
 	// Chain is the coordinator's settings of chain "dev".
 	Chain coordinator.ChainSettings
 	Seed  uint64
+	// Doors puts one before each signer.
+	Doors bool
 	// SessionWithin and CeremonyWithin are node.Config's.
 	SessionWithin, CeremonyWithin time.Duration
 	// Mesh has the signers talk over libp2p on loopback instead of over Net.
@@ -98,6 +100,7 @@ type Member struct {
 	Addr string
 	// Metrics is the loopback address of a signer that serves metrics.
 	Metrics string
+	Door    *Door // nil unless Config asks for it
 
 	c      *Cluster
 	cancel context.CancelFunc
@@ -130,6 +133,10 @@ func New(t testing.TB, cfg Config) *Cluster {
 		}
 		if cfg.Signer != nil {
 			cfg.Signer(&settings)
+		}
+		if cfg.Doors {
+			m.Door = newDoor(t, m.Addr)
+			settings.AnnounceCoordinator = m.Door.Addr
 		}
 		add(node.Init(m.Dir, settings, []byte(Passphrase), keystore.SealOptions{WorkFactor: keystore.MinWorkFactor}))
 	}
