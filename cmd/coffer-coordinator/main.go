@@ -216,10 +216,14 @@ func statusCommand(o *cli.Daemon) *cobra.Command {
 				Wallets   int      `json:"wallets"`
 				Peers     []string `json:"connected_to"`
 				Version   string   `json:"version"`
+				RoundTrip int64    `json:"round_trip_us"`
+				Ahead     int64    `json:"clock_ahead_ms"`
+				Failures  uint32   `json:"recent_failures"`
+				Seen      int64    `json:"seen"` // Unix seconds of its last answer
 			}
 			rows := []row{}
 			for _, s := range reply.Signers {
-				r := row{Signer: s.Name, Reachable: s.Reachable, Error: s.Error, Sealed: s.Status.GetSealed(), Primes: s.Status.GetPreParameters(), Wallets: len(s.Status.GetWallets()), Version: s.Status.GetVersion()}
+				r := row{Signer: s.Name, Reachable: s.Reachable, Error: s.Error, Sealed: s.Status.GetSealed(), Primes: s.Status.GetPreParameters(), Wallets: len(s.Status.GetWallets()), Version: s.Status.GetVersion(), RoundTrip: s.RoundTripUs, Ahead: s.ClockAheadMs, Failures: s.Failures, Seen: s.Seen}
 				for _, p := range s.Status.GetPeers() {
 					if p.Connected {
 						r.Peers = append(r.Peers, p.Signer)
@@ -238,7 +242,14 @@ func statusCommand(o *cli.Daemon) *cobra.Command {
 				case r.Sealed:
 					state = "SEALED"
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%-12s %s; %d wallets; primes %d; connected to %s\n", r.Signer, state, r.Wallets, r.Primes, strings.Join(r.Peers, ", "))
+				fmt.Fprintf(cmd.OutOrStdout(), "%-12s %s; %d wallets; primes %d; connected to %s; %s away", r.Signer, state, r.Wallets, r.Primes, strings.Join(r.Peers, ", "), (time.Duration(r.RoundTrip) * time.Microsecond).Round(100*time.Microsecond))
+				if r.Failures > 0 {
+					fmt.Fprintf(cmd.OutOrStdout(), "; %d sessions failed with it lately", r.Failures)
+				}
+				if r.Ahead != 0 {
+					fmt.Fprintf(cmd.OutOrStdout(), "; its clock is %s ahead", time.Duration(r.Ahead)*time.Millisecond)
+				}
+				fmt.Fprintln(cmd.OutOrStdout())
 			}
 			return nil
 		},
