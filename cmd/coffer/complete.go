@@ -25,12 +25,14 @@ func complete(cmd *cobra.Command, flag string, words func(prefix string) []strin
 	}
 }
 
-// begins keeps the words that continue what is typed; of a word with a description,
-// which a tab divides, the description may begin so too.
-func begins(words []string, prefix string) []string {
-	return slices.DeleteFunc(words, func(word string) bool {
-		return !strings.HasPrefix(strings.ToLower(word), strings.ToLower(prefix))
-	})
+// begins keeps the words that continue what is typed.
+func begins(words []string, prefix string) (out []string) {
+	for _, word := range words {
+		if strings.HasPrefix(strings.ToLower(word), strings.ToLower(prefix)) {
+			out = append(out, word)
+		}
+	}
+	return out
 }
 
 // ask calls the coordinator for a completion. Without a charter or an answer in time

@@ -32,8 +32,10 @@ type liar struct {
 	intent func(*pb.IntentView)
 	submit func(*pb.SubmitResponse)
 	record func(*pb.SignedRecord)
-	stated int // statements that somebody signed and handed in
-	asked  int // intents that somebody signed and handed in
+	state  func(*pb.ClusterResponse)
+	cut    func() error // after a request was taken
+	stated int          // statements that somebody signed and handed in
+	asked  int          // intents that somebody signed and handed in
 }
 
 func (l *liar) view(v *pb.IntentView, err error) (*pb.IntentView, error) {
@@ -56,6 +58,11 @@ func (l *liar) Submit(ctx context.Context, r *pb.SubmitRequest) (*pb.SubmitRespo
 	reply, err := l.honest.Submit(ctx, r)
 	if err != nil {
 		return nil, err
+	}
+	if l.cut != nil {
+		if err := l.cut(); err != nil {
+			return nil, err
+		}
 	}
 	if l.submit != nil {
 		l.submit(reply)
@@ -102,7 +109,11 @@ func (l *liar) Wallets(ctx context.Context, r *pb.WalletsRequest) (*pb.WalletsRe
 }
 
 func (l *liar) Cluster(ctx context.Context, r *pb.ClusterRequest) (*pb.ClusterResponse, error) {
-	return l.honest.Cluster(ctx, r)
+	reply, err := l.honest.Cluster(ctx, r)
+	if err == nil && l.state != nil {
+		l.state(reply)
+	}
+	return reply, err
 }
 
 func (l *liar) serve(t *testing.T, w *cluster.Treasury) (addr string) {
@@ -274,6 +285,31 @@ func TestLyingCoordinator(t *testing.T) {
 				if r := d.run("alice", args...); r.code != cli.Failed || !strings.Contains(r.stderr, "the coordinator shows a wallet record") || r.stdout != "" {
 					t.Errorf("%s, %s: exit %d: %s%s", name, args[0], r.code, r.stdout, r.stderr)
 				}
+			}
+		}
+	})
+
+	t.Run("the cluster", func(t *testing.T) {
+		defer func() { l.state = nil }()
+		for name, c := range map[string]struct {
+			lie   func(*pb.ClusterResponse)
+			shows string
+		}{
+			"a stranger":        {func(r *pb.ClusterResponse) { r.Signers[0].Name = "z\x1b" }, "whom the charter does not list"},
+			"one twice":         {func(r *pb.ClusterResponse) { r.Signers[0].Name = "b" }, "speaks twice"},
+			"a changed record":  {func(r *pb.ClusterResponse) { w := r.Signers[1].Status.Wallets[0]; w.Raw = garble(w.Raw) }, "wallet record"},
+			"another identity":  {func(r *pb.ClusterResponse) { r.Signers[0].Status.PeerId = "x\x1b\ny"; r.Signers[1].Reachable = false }, "calls itself"},
+			"another charter":   {func(r *pb.ClusterResponse) { r.Signers[0].Status.CharterDigest[0] ^= 1; r.Signers[1].Reachable = false }, "under another charter"},
+			"silence about two": {func(r *pb.ClusterResponse) { r.Signers = r.Signers[:1] }, "says nothing of it"},
+			"escapes": {func(r *pb.ClusterResponse) {
+				r.Signers = r.Signers[:1]
+				r.Signers[0].Reachable, r.Signers[0].Error = false, "a\x1b[2K\nsigner b ready"
+			}, "AWAY"},
+		} {
+			l.state = c.lie
+			r := d.run("", "status")
+			if r.code != cli.Failed || !strings.Contains(r.stdout+r.stderr, c.shows) || strings.ContainsAny(r.stdout+r.stderr, "\x1b") {
+				t.Errorf("%s: exit %d: %s%s", name, r.code, r.stdout, r.stderr)
 			}
 		}
 	})

@@ -27,9 +27,9 @@ type signerRow struct {
 	Wallets     []string `json:"wallets"` // whose records verify here
 	ConnectedTo []string `json:"connected_to"`
 	Primes      uint32   `json:"pre_parameters"`
-	RoundTripUS int64    `json:"round_trip_us,omitempty"`
-	ClockMS     int64    `json:"clock_ahead_ms,omitempty"`
-	Failures    uint32   `json:"failures,omitempty"`
+	RoundTripUS int64    `json:"round_trip_us"`
+	ClockMS     int64    `json:"clock_ahead_ms"`
+	Failures    uint32   `json:"failures"`
 	Version     string   `json:"version,omitempty"`
 }
 
@@ -51,7 +51,7 @@ func (r signerRow) words() string {
 	if peers == "" {
 		peers = "nobody"
 	}
-	text += fmt.Sprintf("; connected to %s; %d wallets", peers, len(r.Wallets))
+	text += fmt.Sprintf("; connected to %s; %d wallet(s)", peers, len(r.Wallets))
 	if r.Failures > 0 {
 		text += fmt.Sprintf("; %d recent failures", r.Failures)
 	}

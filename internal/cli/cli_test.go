@@ -27,7 +27,7 @@ func tree(err error) *cobra.Command {
 	group.AddCommand(&cobra.Command{Use: "thing", RunE: func(cmd *cobra.Command, _ []string) error {
 		return cli.JSON(cmd, map[string]string{"text": "a<b>&c"})
 	}})
-	root.AddCommand(leaf, group)
+	root.AddCommand(leaf, group, &cobra.Command{Use: "bare", Args: cobra.NoArgs, RunE: leaf.RunE})
 	return root
 }
 
@@ -61,6 +61,7 @@ func TestExitCodes(t *testing.T) {
 		"no argument":          {nil, "leaf", cli.Usage, "prog: it takes 1 argument(s), 0 given\nhint: usage: prog leaf ONE"},
 		"unknown command":      {nil, "nonsense", cli.Usage, "there is no command \"prog nonsense\"\nhint: see prog --help\n"},
 		"mistyped command":     {nil, "laef x", cli.Usage, "there is no command \"prog laef\"\nhint: did you mean prog leaf?\n"},
+		"a word too many":      {nil, "bare x", cli.Usage, "prog: it takes no argument, \"x\" given\nhint: usage: prog bare"},
 		"unknown flag":         {nil, "leaf x --nonsense", cli.Usage, "\nhint: see prog leaf --help\n"},
 		"flag of another type": {nil, "leaf x --number many", cli.Usage, "number"},
 		"negative number":      {nil, "leaf -1", cli.Usage, "sign"},

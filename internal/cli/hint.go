@@ -84,6 +84,9 @@ func wantsJSON(cmd *cobra.Command, args []string) bool {
 
 // unknown is the error of a word that is no command.
 func unknown(cmd *cobra.Command, word string) error {
+	if !cmd.HasAvailableSubCommands() {
+		return Hint(Usagef("it takes no argument, %q given", word), "usage: %s", cmd.UseLine())
+	}
 	err := Usagef("there is no command %q", cmd.CommandPath()+" "+word)
 	if near := nearest.Word(word, words(cmd)); near != "" {
 		return Hint(err, "did you mean %s %s?", cmd.CommandPath(), near)
