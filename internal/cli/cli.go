@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"regexp"
 	"runtime/debug"
 	"strconv"
@@ -226,7 +228,13 @@ func (s *Secret) Read(prompt string, fresh bool) ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("passphrase file: %w", err)
 		}
-		if info.Mode().Perm()&0o077 != 0 {
+		open := fs.FileMode(0o077)
+		if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" && filepath.Dir(s.File) == filepath.Clean(dir) {
+			// systemd made it for this service alone. Where it lets the user read by an
+			// access control list, the mode shows the list's mask as the group's bits.
+			open = 0o037
+		}
+		if info.Mode().Perm()&open != 0 {
 			return nil, fmt.Errorf("passphrase file %s has mode %04o: others could read it; chmod 600 it", s.File, info.Mode().Perm())
 		}
 		return firstLine(f)

@@ -197,3 +197,29 @@ func TestLogger(t *testing.T) {
 		}
 	}
 }
+
+// systemd may show a credential that only the service's user can read with a group's bit.
+func TestSecretOfSystemd(t *testing.T) {
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	t.Setenv("CREDENTIALS_DIRECTORY", dir)
+	for _, c := range []struct {
+		dir  string
+		mode os.FileMode
+		ok   bool
+	}{
+		{dir, 0o400, true}, {dir, 0o440, true}, {dir, 0o444, false}, {dir, 0o460, false},
+		{elsewhere, 0o400, true}, {elsewhere, 0o440, false},
+	} {
+		path := filepath.Join(c.dir, fmt.Sprintf("passphrase-%o", c.mode))
+		if err := os.WriteFile(path, []byte("correct horse\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, c.mode); err != nil {
+			t.Fatal(err)
+		}
+		secret := cli.Secret{File: path, Descriptor: -1}
+		if got, err := secret.Read("", false); (err == nil) != c.ok || c.ok && string(got) != "correct horse" {
+			t.Errorf("%s mode %o: %q, %v; want accepted: %v", path, c.mode, got, err, c.ok)
+		}
+	}
+}
