@@ -53,6 +53,7 @@ type Coordinator struct {
 	signers  []*signer
 
 	addresses *addressbook.Book
+	seen      *observer
 
 	mu       sync.Mutex // guards what follows; never held across I/O but the store's
 	chains   map[string]*rpc.Client
@@ -112,6 +113,9 @@ func New(cfg Config) (*Coordinator, error) {
 
 func (c *Coordinator) load() error {
 	var err error
+	if c.seen, err = c.newObserver(); err != nil {
+		return err
+	}
 	if c.items, err = openItems(c.db); err != nil {
 		return err
 	}
@@ -226,6 +230,9 @@ func (c *Coordinator) Run(ctx context.Context) error {
 			c.start(it.ID)
 		}
 	}
+	g.Go(func() error { c.lookOut(ctx); return nil })
+	g.Go(func() error { return c.seen.hooks.Run(ctx) })
+	g.Go(func() error { return c.serveMetrics(ctx) })
 	g.Go(func() error { return server.Serve(lis) })
 	g.Go(func() error {
 		<-ctx.Done()
@@ -256,6 +263,7 @@ func (c *Coordinator) Close() error {
 	}
 	c.chains = map[string]*rpc.Client{}
 	c.mu.Unlock()
+	c.seen.tracer.Close()
 	return errors.Join(c.audit.Close(), c.db.Close())
 }
 
@@ -337,7 +345,7 @@ func (c *Coordinator) say(id canon.Digest, format string, args ...any) {
 	c.progress[id] = text
 	c.mu.Unlock()
 	if !same {
-		c.log.Debug("progress", "intent", id.Short(), "text", text)
+		c.log.Debug("progress", "intent", id.String(), "text", text)
 		c.changed(id)
 	}
 }
@@ -366,6 +374,7 @@ func (c *Coordinator) record(code string, id canon.Digest, detail map[string]str
 	if err != nil {
 		return fmt.Errorf("write audit log: %w", err)
 	}
+	c.recorded(code, id, detail)
 	return nil
 }
 

@@ -41,7 +41,7 @@ func (c *Coordinator) flow(ctx context.Context, id canon.Digest, wake <-chan str
 		}
 		if err := c.step(ctx, it, wake); err != nil && ctx.Err() == nil {
 			// What a stage returns as an error passes: a signer or an endpoint that is away.
-			c.log.Warn("intent waits", "intent", id.Short(), "stage", it.Stage.String(), "error", err)
+			c.log.Warn("intent waits", "intent", id.String(), "stage", it.Stage.String(), "error", err)
 			c.say(id, "%v", err)
 			pause.wait(ctx, wake)
 			continue
@@ -178,7 +178,6 @@ func (c *Coordinator) sign(ctx context.Context, it *item, i *intent.Intent) erro
 		return err
 	}
 	c.say(it.ID, "%s sign", strings.Join(names, " and "))
-	c.log.Info("session begins", "intent", it.ID.Short(), "signers", names)
 	partials, err := c.session(ctx, it, signers)
 	if ctx.Err() != nil {
 		return ctx.Err() // this coordinator stops: nobody failed
@@ -204,7 +203,6 @@ func (c *Coordinator) sign(ctx context.Context, it *item, i *intent.Intent) erro
 	if err := c.record("SIGNED", it.ID, map[string]string{"transaction": it.Hash, "signers": strings.Join(names, ",")}); err != nil {
 		return err
 	}
-	c.log.Info("signed", "intent", it.ID.Short(), "signers", names, "transaction", it.Hash)
 	return c.passOn(it, i)
 }
 
@@ -352,7 +350,6 @@ func (c *Coordinator) generate(ctx context.Context, it *item, i *intent.Intent) 
 	if err := c.record("CEREMONY", it.ID, map[string]string{"wallet": i.Wallet}); err != nil {
 		return err
 	}
-	c.log.Info("ceremony begins", "intent", it.ID.Short(), "wallet", i.Wallet)
 	record, err := c.ceremony(ctx, it, i)
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -379,8 +376,11 @@ func (c *Coordinator) end(it *item, stage pb.Stage, code, detail string) error {
 	if err := c.record("ENDED", it.ID, map[string]string{"stage": stage.String(), "code": code, "detail": detail}); err != nil {
 		return err
 	}
-	c.log.Info("intent ended", "intent", it.ID.Short(), "stage", stage.String(), "code", code, "detail", detail)
-	return c.save(it)
+	if err := c.save(it); err != nil {
+		return err
+	}
+	c.over(it)
+	return nil
 }
 
 func reasons(d policy.Decision) string {

@@ -196,7 +196,6 @@ func (s *service) Submit(ctx context.Context, req *pb.SubmitRequest) (*pb.Submit
 	if err := c.items.add(*it, i.Initiator, i.Reference); err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
 	}
-	c.log.Info("intent submitted", "intent", it.ID.Short(), "initiator", i.Initiator, "kind", string(i.Kind), "reference", i.Reference)
 	c.start(it.ID)
 	c.tell(it.ID)
 	view, err := s.view(it)
@@ -369,7 +368,6 @@ func (s *service) State(_ context.Context, req *pb.StateRequest) (*pb.StateRespo
 	if it, err = c.items.addStatement(it.ID, signed); err != nil {
 		return nil, tooLate(st, it, err)
 	}
-	c.log.Info("statement", "intent", it.ID.Short(), "person", st.Person, "kind", string(st.Kind))
 	c.wake(it.ID)
 	c.tell(it.ID)
 	view, err := s.view(it)

@@ -31,6 +31,8 @@ type Treasury struct {
 	Miner   *devchain.Control
 	API     pb.CoordinatorClient
 	Address string // of the API
+	// Watching is the loopback address of the metrics, if the settings have one.
+	Watching string
 
 	Record  *wallet.Record // once Fund was called
 	Account evm.Address
@@ -114,8 +116,8 @@ func (w *Treasury) Give(account string) {
 // StartDesk runs the coordinator until StopDesk or the end of the test.
 func (w *Treasury) StartDesk() {
 	w.t.Helper()
-	ready := make(chan string, 1)
-	c, err := coordinator.New(coordinator.Config{Dir: w.Desk, Logger: w.logger("desk"), Ready: func(address string) { ready <- address }})
+	ready, watching := make(chan string, 1), make(chan string, 1)
+	c, err := coordinator.New(coordinator.Config{Dir: w.Desk, Watching: func(address string) { watching <- address }, Logger: w.logger("desk"), Ready: func(address string) { ready <- address }})
 	w.must(err)
 	ctx, cancel := context.WithCancel(context.Background())
 	w.cancel, w.done = cancel, make(chan error, 1)
@@ -132,6 +134,11 @@ func (w *Treasury) StartDesk() {
 		w.must(err)
 		w.t.Cleanup(func() { _ = conn.Close() })
 		w.API = pb.NewCoordinatorClient(conn)
+		if settings, err := w.Desk.LoadSettings(); err != nil {
+			w.t.Fatal(err)
+		} else if settings.MetricsListen != "" {
+			w.Watching = <-watching
+		}
 	case err := <-w.done:
 		w.cancel = nil
 		w.t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"coffer/coordinator"
 	"coffer/hook"
 	"coffer/node"
 	"coffer/observe"
@@ -13,7 +14,7 @@ import (
 // Every metric has its row, and every row is of a metric.
 func TestMetrics(t *testing.T) {
 	document := read(t, "docs/monitoring.md")
-	for heading, defs := range map[string][]observe.Def{"Metrics of a signer": node.Metrics} {
+	for heading, defs := range map[string][]observe.Def{"Metrics of a signer": node.Metrics, "Metrics of a coordinator": coordinator.Metrics} {
 		var want, got [][]string
 		for _, d := range defs {
 			want = append(want, []string{d.Name, string(d.Kind), strings.Join(d.Labels, ", "), d.Help})
