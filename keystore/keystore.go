@@ -24,6 +24,7 @@ const tableName = "keystore"
 const (
 	sharePrefix    = "s" // wallet, epoch, ceremony -> share
 	recordPrefix   = "r" // wallet, epoch -> wallet record with its signatures
+	provedPrefix   = "v" // wallet, epoch -> the record, unsigned, of the ceremony whose pending share was proved
 	attestedPrefix = "a" // wallet, epoch -> digest of the one record that this signer signed
 	poolPrefix     = "p" // digest of a sealed set -> the set
 	usedPrefix     = "u" // digest of a sealed set -> ceremony that took it
@@ -250,7 +251,10 @@ func (s *Store) Activate(signed wallet.Signed, r *wallet.Record) error {
 		if err != nil {
 			return err
 		}
-		return s.table.Put(tx, epochKey(recordPrefix, r.Name, r.Epoch), raw)
+		return errors.Join(
+			s.table.Put(tx, epochKey(recordPrefix, r.Name, r.Epoch), raw),
+			s.table.Delete(tx, epochKey(provedPrefix, r.Name, r.Epoch)),
+		)
 	})
 	if err != nil && !errors.Is(err, errSame) {
 		return fmt.Errorf("activate wallet %q, epoch %d: %w", r.Name, r.Epoch, err)
@@ -258,11 +262,68 @@ func (s *Store) Activate(signed wallet.Signed, r *wallet.Record) error {
 	return nil
 }
 
+// Prove remembers the record of the ceremony whose pending share has been proved by
+// challenge signatures of all signers: with it the ceremony can be finished after a
+// restart. One ceremony of a wallet's epoch is proved at a time; DropPending forgets it.
+// The same record again is harmless; another one is ErrExists.
+func (s *Store) Prove(r *wallet.Record) error {
+	raw := r.Encode()
+	err := s.writer.Do(func(tx *bbolt.Tx) error {
+		m, _, err := s.share(tx, keyshare.Meta{Wallet: r.Name, Epoch: r.Epoch, Ceremony: r.Ceremony})
+		if err == nil {
+			err = belong(m, r)
+		}
+		if err != nil {
+			return err
+		}
+		switch old, err := s.proved(tx, r.Name, r.Epoch); {
+		case err != nil:
+			return err
+		case old != nil && old.Digest() == r.Digest():
+			return errSame
+		case old != nil:
+			return fmt.Errorf("proof of ceremony %s %w", old.Ceremony.Short(), ErrExists)
+		}
+		if digest, ok, err := s.attested(tx, r.Name, r.Epoch); err != nil {
+			return err
+		} else if ok {
+			return fmt.Errorf("word for record %s %w", digest.Short(), ErrExists)
+		}
+		return s.table.Put(tx, epochKey(provedPrefix, r.Name, r.Epoch), raw)
+	})
+	if err != nil && !errors.Is(err, errSame) {
+		return fmt.Errorf("prove wallet %q, epoch %d: %w", r.Name, r.Epoch, err)
+	}
+	return nil
+}
+
+// Proved is the record of the ceremony of a wallet's epoch that broke off after this
+// signer's share was proved, or nil.
+func (s *Store) Proved(name string, epoch uint64) (r *wallet.Record, err error) {
+	err = store.View(s.db, func(tx *bbolt.Tx) error {
+		r, err = s.proved(tx, name, epoch)
+		return err
+	})
+	return r, err
+}
+
+func (s *Store) proved(tx *bbolt.Tx, name string, epoch uint64) (*wallet.Record, error) {
+	raw, ok, err := s.table.Get(tx, epochKey(provedPrefix, name, epoch))
+	if err != nil || !ok {
+		return nil, err
+	}
+	r, err := wallet.Parse(raw)
+	if err != nil {
+		return nil, corrupt(err)
+	}
+	return r, nil
+}
+
 // Attest remembers, for good, the one record of a wallet's epoch that this signer
 // signs. It is on disk before the signature leaves: with two records of one name, each
 // signed by all, a single signer that withheld its signature in the first ceremony
 // could make half of the others use one key and half the other. The same record again
-// is harmless; another one is ErrExists.
+// is harmless; another one is ErrExists, and one that is not proved ErrNotFound.
 func (s *Store) Attest(r *wallet.Record) error {
 	digest := r.Digest()
 	err := s.writer.Do(func(tx *bbolt.Tx) error {
@@ -273,9 +334,17 @@ func (s *Store) Attest(r *wallet.Record) error {
 		if ok && old != digest {
 			return fmt.Errorf("word for record %s %w", old.Short(), ErrExists)
 		}
+		if ok {
+			return errSame
+		}
+		if p, err := s.proved(tx, r.Name, r.Epoch); err != nil {
+			return err
+		} else if p == nil || p.Digest() != digest {
+			return fmt.Errorf("proof of record %s %w", digest.Short(), ErrNotFound)
+		}
 		return s.table.Put(tx, epochKey(attestedPrefix, r.Name, r.Epoch), digest[:])
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, errSame) {
 		return fmt.Errorf("attest wallet %q, epoch %d: %w", r.Name, r.Epoch, err)
 	}
 	return nil
@@ -319,8 +388,9 @@ func belong(m keyshare.Meta, r *wallet.Record) error {
 	return nil
 }
 
-// DropPending deletes the share of a ceremony that failed, if it is there. An active
-// share is never deleted: ErrExists.
+// DropPending deletes the share of a ceremony that failed, if it is there, and its
+// proof. An active share is never deleted, nor one whose record this signer has signed:
+// ErrExists.
 func (s *Store) DropPending(name string, epoch uint64, ceremony canon.Digest) error {
 	if err := policy.CheckName(name); err != nil {
 		return fmt.Errorf("drop share: %w", err)
@@ -332,6 +402,18 @@ func (s *Store) DropPending(name string, epoch uint64, ceremony canon.Digest) er
 		}
 		if r != nil && r.Ceremony == ceremony {
 			return fmt.Errorf("active share of wallet %q, epoch %d, %w", name, epoch, ErrExists)
+		}
+		if p, err := s.proved(tx, name, epoch); err != nil {
+			return err
+		} else if p != nil && p.Ceremony == ceremony {
+			if _, ok, err := s.attested(tx, name, epoch); err != nil {
+				return err
+			} else if ok {
+				return fmt.Errorf("share of wallet %q, epoch %d, whose record is signed, %w", name, epoch, ErrExists)
+			}
+			if err := s.table.Delete(tx, epochKey(provedPrefix, name, epoch)); err != nil {
+				return err
+			}
 		}
 		return s.table.Delete(tx, shareKey(keyshare.Meta{Wallet: name, Epoch: epoch, Ceremony: ceremony}))
 	})
@@ -505,6 +587,19 @@ func (s *Store) check(tx *bbolt.Tx) error {
 				return corrupt(fmt.Errorf("active wallet %q, epoch %d: %w", r.Name, r.Epoch, err))
 			}
 			place = epochKey(recordPrefix, r.Name, r.Epoch)
+		case provedPrefix:
+			r, err := wallet.Parse(raw)
+			if err != nil {
+				return corrupt(err)
+			}
+			m, _, err := s.share(tx, keyshare.Meta{Wallet: r.Name, Epoch: r.Epoch, Ceremony: r.Ceremony})
+			if err == nil {
+				err = belong(m, r)
+			}
+			if err != nil {
+				return corrupt(fmt.Errorf("proved wallet %q, epoch %d: %w", r.Name, r.Epoch, err))
+			}
+			place = epochKey(provedPrefix, r.Name, r.Epoch)
 		case attestedPrefix:
 			if _, err := canon.DigestFrom(raw); err != nil {
 				return corrupt(err)

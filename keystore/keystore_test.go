@@ -97,6 +97,14 @@ func record(m keyshare.Meta) (wallet.Signed, *wallet.Record) {
 	return s, r
 }
 
+// sign proves a record and gives this signer's word for it, once or again.
+func (d *disk) sign(r *wallet.Record) error {
+	if _, ok, err := d.Attested(r.Name, r.Epoch); err != nil || ok {
+		return errors.Join(err, d.Attest(r))
+	}
+	return errors.Join(d.Prove(r), d.Attest(r))
+}
+
 func TestShareFromPendingToActive(t *testing.T) {
 	d, k := newDisk(t), wrapKey(t)
 	m := meta("treasury", 1, 1)
@@ -114,7 +122,7 @@ func TestShareFromPendingToActive(t *testing.T) {
 		t.Errorf("pending: %v, %v", list, err)
 	}
 	for range 2 { // again is harmless
-		must(t, d.Attest(r))
+		must(t, d.sign(r))
 		must(t, d.Activate(signed, r))
 		d.reopen()
 	}
@@ -159,7 +167,7 @@ func TestSharesAreWrittenOnce(t *testing.T) {
 	next := meta("treasury", 1, 2)
 	must(t, d.PutShare(next, sealShare(t, k, next, "next")))
 	signed, r := record(m)
-	must(t, d.Attest(r))
+	must(t, d.sign(r))
 	must(t, d.Activate(signed, r))
 
 	after := meta("treasury", 1, 3)
@@ -181,7 +189,7 @@ func TestSharesAreWrittenOnce(t *testing.T) {
 	later := meta("treasury", 2, 4)
 	must(t, d.PutShare(later, sealShare(t, k, later, "later")))
 	laterSigned, laterRecord := record(later)
-	must(t, d.Attest(laterRecord))
+	must(t, d.sign(laterRecord))
 	must(t, d.Activate(laterSigned, laterRecord))
 	old := meta("treasury", 0, 5)
 	must(t, d.PutShare(old, sealShare(t, k, old, "old")))
@@ -194,7 +202,7 @@ func TestSharesAreWrittenOnce(t *testing.T) {
 	if len(list) != 1 || !reflect.DeepEqual(list[0], laterSigned) {
 		t.Errorf("wallets: %d, want the newest record", len(list))
 	}
-	must(t, d.Attest(r))
+	must(t, d.sign(r))
 	must(t, d.Activate(signed, r)) // an old record again changes nothing
 }
 
@@ -214,8 +222,8 @@ func TestAttestIsForOneRecord(t *testing.T) {
 	if _, ok, err := d.Attested("treasury", 1); err != nil || ok {
 		t.Errorf("attested before: %v, %v", ok, err)
 	}
-	must(t, d.Attest(r))
-	must(t, d.Attest(r)) // again is harmless
+	must(t, d.sign(r))
+	must(t, d.sign(r)) // again is harmless
 	d.reopen()
 	if err := d.Attest(other); !errors.Is(err, keystore.ErrExists) {
 		t.Errorf("word for a second record: %v", err)
@@ -229,6 +237,66 @@ func TestAttestIsForOneRecord(t *testing.T) {
 	must(t, d.Activate(signed, r))
 	if _, ok, err := d.Attested("treasury", 2); err != nil || ok {
 		t.Errorf("another epoch: %v, %v", ok, err)
+	}
+}
+
+// What is proved is remembered until it is active or dropped, one ceremony at a time,
+// and nothing is signed that is not.
+func TestProof(t *testing.T) {
+	d, k := newDisk(t), wrapKey(t)
+	first, second := meta("treasury", 1, 1), meta("treasury", 1, 2)
+	_, r := record(first)
+	_, other := record(second)
+	proved := func(want *wallet.Record) {
+		t.Helper()
+		d.reopen()
+		got, err := d.Proved("treasury", 1)
+		must(t, err)
+		if (got == nil) != (want == nil) || got != nil && got.Digest() != want.Digest() {
+			t.Errorf("proved is %v, want %v", got, want)
+		}
+	}
+	if err := d.Prove(r); !errors.Is(err, keystore.ErrNotFound) {
+		t.Errorf("a proof without a share: %v", err)
+	}
+	for _, m := range []keyshare.Meta{first, second} {
+		must(t, d.PutShare(m, sealShare(t, k, m, "x")))
+	}
+	if err := d.Attest(r); !errors.Is(err, keystore.ErrNotFound) {
+		t.Errorf("signed without a proof: %v", err)
+	}
+	foreign := *r
+	foreign.Quorum.Need++
+	if err := d.Prove(&foreign); !errors.Is(err, keystore.ErrMismatch) {
+		t.Errorf("a proof of another quorum: %v", err)
+	}
+	proved(nil)
+	must(t, d.Prove(r))
+	must(t, d.Prove(r)) // again is harmless
+	proved(r)
+	if err := d.Prove(other); !errors.Is(err, keystore.ErrExists) {
+		t.Errorf("a second proof: %v", err)
+	}
+	if err := d.Attest(other); !errors.Is(err, keystore.ErrNotFound) {
+		t.Errorf("signed what is not proved: %v", err)
+	}
+	// The others have none of it: it goes, share and all.
+	must(t, d.DropPending("treasury", 1, first.Ceremony))
+	proved(nil)
+	if list, err := d.Pending(); err != nil || len(list) != 1 || list[0].Ceremony != second.Ceremony {
+		t.Errorf("pending: %v, %v", list, err)
+	}
+	must(t, d.Prove(other))
+	must(t, d.Attest(other))
+	if err := d.DropPending("treasury", 1, second.Ceremony); !errors.Is(err, keystore.ErrExists) {
+		t.Errorf("drop of a share whose record is signed: %v", err)
+	}
+	proved(other)
+	signed, _ := record(second)
+	must(t, d.Activate(signed, other))
+	proved(nil)
+	if err := d.Prove(other); !errors.Is(err, keystore.ErrExists) {
+		t.Errorf("a proof of what is active: %v", err)
 	}
 }
 
@@ -275,12 +343,12 @@ func TestActivateRefuses(t *testing.T) {
 	}
 	// An epoch before the newest comes too late.
 	signed, r = record(m)
-	must(t, d.Attest(r))
+	must(t, d.sign(r))
 	must(t, d.Activate(signed, r))
 	early := meta("treasury", 2, 2)
 	must(t, d.PutShare(early, sealShare(t, k, early, "early")))
 	earlySigned, earlyRecord := record(early)
-	must(t, d.Attest(earlyRecord))
+	must(t, d.sign(earlyRecord))
 	if err := d.Activate(earlySigned, earlyRecord); !errors.Is(err, keystore.ErrExists) {
 		t.Errorf("earlier epoch: %v", err)
 	}
@@ -307,7 +375,7 @@ func TestManyWallets(t *testing.T) {
 			m := meta(name, epoch, i*10+int(epoch))
 			must(t, d.PutShare(m, sealShare(t, k, m, "x")))
 			signed, r := record(m)
-			must(t, d.Attest(r))
+			must(t, d.sign(r))
 			must(t, d.Activate(signed, r))
 		}
 	}
@@ -419,7 +487,7 @@ func TestFlippedBits(t *testing.T) {
 	sealed := sealShare(t, k, m, "the secret")
 	must(t, d.PutShare(m, sealed))
 	signed, r := record(m)
-	must(t, d.Attest(r))
+	must(t, d.sign(r))
 	must(t, d.Activate(signed, r))
 	set, err := keyshare.Seal(k, keyshare.PreParamsAD(), make([]byte, 300))
 	must(t, err)
