@@ -166,8 +166,15 @@ func (n *Node) tick(now time.Time) {
 			continue
 		}
 		for _, p := range r.peers {
-			if n.link.Connected(p) {
+			if s := n.link.State(p); s.Connected {
 				delete(r.awayFrom, p)
+				if known, ok := r.process[p]; !ok {
+					r.process[p] = s.Process
+				} else if known != s.Process {
+					// The new process knows nothing of this run, and nobody else ends it.
+					n.fail(r, &engine.Fault{Code: "PEER_AWAY", Text: fmt.Sprintf("signer %s was started anew", p)})
+					break
+				}
 				continue
 			}
 			if since, ok := r.awayFrom[p]; !ok {

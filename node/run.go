@@ -30,6 +30,7 @@ type run struct {
 	host     engine.Host
 	deadline time.Time
 	awayFrom map[party.ID]time.Time
+	process  map[party.ID]string // of peers, as the run first saw them
 	events   chan runEvent
 	ended    bool
 	stage    string
@@ -47,8 +48,7 @@ type run struct {
 	// of a ceremony
 	ceremony *dkg.Ceremony
 	permit   *gate.Ceremony
-	made     *wallet.Record // what the ceremony made, once the share is stored
-	attested bool           // this signer's word for it is on disk
+	attested bool // this signer's word for it is on disk
 }
 
 // runEvent is what the coordinator is told; at most one of the pointers is set.
@@ -69,7 +69,7 @@ func (n *Node) mayBegin(r *run) error {
 	if len(n.loop.distinct()) >= maxRuns {
 		return errBusy
 	}
-	r.awayFrom = map[party.ID]time.Time{}
+	r.awayFrom, r.process = map[party.ID]time.Time{}, map[party.ID]string{}
 	r.began = time.Now()
 	return nil
 }
@@ -183,6 +183,7 @@ var stageText = map[string]string{
 	"confirm":   "comparing the public data with every signer",
 	"store":     "storing the share",
 	"challenge": "proving the shares by test signatures",
+	"proved":    "noting the proof",
 	"record":    "signing the wallet record",
 	"prepare":   "preparing the session",
 	"prepared":  "prepared; deciding",
@@ -266,9 +267,8 @@ func (n *Node) abort(r *run, code, text string) {
 	// Nobody waits: the caller's context is over, and a stopping loop ends all runs itself.
 	go func() {
 		_ = n.do(context.Background(), func() {
-			// Once this signer has signed the wallet's record, only the peers' signatures are
-			// missing, and giving up would cost the wallet's name.
-			if r.ceremony == nil || !r.ceremony.Attested() {
+			// Once the share is proved only signatures are missing, which nobody has to order.
+			if r.ceremony == nil || !r.ceremony.Proved() {
 				n.fail(r, &engine.Fault{Code: code, Text: text})
 			}
 		})

@@ -42,7 +42,10 @@ type PeerState struct {
 	// trip more or less.
 	ClockAhead time.Duration
 	Version    string // of the peer's build; empty when unknown
-	Problem    error  // why it is not connected; nil before the first try
+	// Process is another text after each start of the peer's process, which has forgotten
+	// whatever the one before it was told; empty when unknown.
+	Process string
+	Problem error // why it is not connected; nil before the first try
 }
 
 // Check is the part of Send's contract that every implementation shares.

@@ -61,6 +61,8 @@ type Config struct {
 	Doors bool
 	// SessionWithin and CeremonyWithin are node.Config's.
 	SessionWithin, CeremonyWithin time.Duration
+	// Link, if set, stands between a signer and its link.
+	Link func(party.ID, transport.Link) transport.Link
 	// Mesh has the signers talk over libp2p on loopback instead of over Net.
 	Mesh bool
 	// Signer and Coordinator change settings before anything starts.
@@ -286,7 +288,11 @@ func (m *Member) StartSealed(sealed bool) {
 
 func (m *Member) link(p node.Peers) (transport.Link, error) {
 	if !m.c.cfg.Mesh {
-		return m.c.Net.Link(m.ID)
+		l, err := m.c.Net.Link(m.ID)
+		if err == nil && m.c.cfg.Link != nil {
+			return m.c.cfg.Link(m.ID, l), nil
+		}
+		return l, err
 	}
 	peers := map[party.ID]libp2p.Peer{}
 	for id, a := range p.Others {

@@ -36,7 +36,7 @@ func (l *Link) call(ctx context.Context, r *remote) {
 		if up {
 			since = time.Now()
 		}
-		r.state = transport.PeerState{Since: since, Version: r.state.Version, Problem: err}
+		r.state = transport.PeerState{Since: since, Version: r.state.Version, Process: r.state.Process, Problem: err}
 		r.mu.Unlock()
 		// The same failure again and again is one line, not one per try.
 		if news {

@@ -3,6 +3,7 @@ package libp2p
 import (
 	"context"
 	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -354,7 +355,7 @@ func (r *remote) meet(h *hello) (renewed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	renewed = r.instance != h.Instance && r.instance != [instanceLen]byte{}
-	r.instance, r.state.Version = h.Instance, printable(h.Build)
+	r.instance, r.state.Version, r.state.Process = h.Instance, printable(h.Build), hex.EncodeToString(h.Instance[:])
 	return renewed
 }
 

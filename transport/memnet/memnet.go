@@ -72,6 +72,7 @@ type Net struct {
 	links  map[party.ID]*Link
 	queue  []flight // by inOrder
 	serial uint64
+	opened uint64 // links so far
 	counts Counts
 }
 
@@ -101,10 +102,11 @@ func (n *Net) Link(id party.ID) (*Link, error) {
 		return l, nil
 	}
 	l := &Link{
-		net: n, id: id,
+		net: n, id: id, process: fmt.Sprint(n.opened),
 		frames: make(chan transport.Frame, mailbox),
 		more:   make(chan struct{}, 1), done: make(chan struct{}), stopped: make(chan struct{}),
 	}
+	n.opened++
 	n.links[id] = l
 	n.changed()
 	go l.pump()
@@ -345,6 +347,7 @@ func (n *Net) deliver() {
 type Link struct {
 	net     *Net
 	id      party.ID
+	process string
 	frames  chan transport.Frame
 	more    chan struct{}
 	done    chan struct{}
@@ -384,7 +387,7 @@ func (l *Link) State(of party.ID) transport.PeerState {
 	case !there.open:
 		s.Problem = errAway
 	default:
-		s.Connected, s.RoundTrip = true, time.Microsecond
+		s.Connected, s.RoundTrip, s.Process = true, time.Microsecond, n.links[of].process
 		for _, p := range []pair{{l.id, of}, {of, l.id}} {
 			f := n.faults
 			if own := n.lane(p).faults; own != nil {

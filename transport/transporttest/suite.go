@@ -272,6 +272,7 @@ func Run(t *testing.T, open func(t *testing.T, ids ...party.ID) Net) {
 		n := open(t, alice, bob)
 		Meet(t, n, alice, bob)
 		arrive(t, n, alice, bob)
+		process := n.Link(alice).State(bob).Process
 		n.Restart(bob)
 		began := time.Now()
 		Eventually(t, Patience, "both are connected again", func() bool {
@@ -279,6 +280,9 @@ func Run(t *testing.T, open func(t *testing.T, ids ...party.ID) Net) {
 		})
 		if took := time.Since(began); took > 2*time.Second {
 			t.Errorf("reconnect took %s, want at most 2 s", took)
+		}
+		if now := n.Link(alice).State(bob).Process; process == "" || now == "" || now == process {
+			t.Errorf("bob's process was %q and is %q", process, now)
 		}
 		arrive(t, n, alice, bob)
 		arrive(t, n, bob, alice)
