@@ -42,6 +42,12 @@ type Config struct {
 	// PreParams is sealed. It may stay empty; then the owner puts it into Ready.Start,
 	// so that a ceremony that fails for want of a nonce costs no search for primes.
 	PreParams []byte
+
+	// Proved is the record of a ceremony of this wallet that broke off after this signer
+	// had proved its share, if there is one; Signed says that this signer has signed it.
+	// When all signers have the same, this ceremony finishes that one.
+	Proved *wallet.Record
+	Signed bool
 }
 
 func (c Config) terms() (Terms, error) {
@@ -71,6 +77,12 @@ func (c Config) validate(t Terms) error {
 		return errors.New("dkg: nonce is not set")
 	case c.ChainCodeShare == [32]byte{}:
 		return errors.New("dkg: share of the chain code is not set")
+	case c.Signed && c.Proved == nil:
+		return errors.New("dkg: a record that was signed and is not known cannot be finished")
+	}
+	if r := c.Proved; r != nil && (r.Validate() != nil || r.Cluster != t.Cluster || r.Charter != t.Charter || r.Name != t.Wallet ||
+		r.Epoch != firstEpoch || r.Quorum != t.Quorum || !r.Signers.Equal(t.Signers)) {
+		return fmt.Errorf("dkg: the record that was proved is not of wallet %q, %s of %v under charter %s", t.Wallet, t.Quorum, t.Signers, t.Charter.Short())
 	}
 	return nil
 }
@@ -97,23 +109,28 @@ type Release struct {
 
 // Ready is what the owner must do, in the order of the fields:
 //
-//  1. Start, StartSign: record the session in the journal as used (one that was seen
+//  1. Forget: drop the pending share of that earlier ceremony and its proof, sync. Some
+//     signer does not have it, so nobody can have signed its record but by a lie.
+//  2. Start, StartSign: record the session in the journal as used (one that was seen
 //     before means Abort), sync, then start it in the engine. An empty Start.PreParams
 //     is filled first, from the pool, with the set consumed for this session.
-//  2. Deliver, then Release, to the engine.
-//  3. Store: put the share on disk as pending, sync, then call Stored.
-//  4. Done: make the share active together with the record, in one transaction, sync;
+//  3. Deliver, then Release, to the engine.
+//  4. Store: put the share on disk as pending, sync, then call Stored.
+//  5. Prove: note the record as proved, sync, then call Noted.
+//  6. Done: make the share active together with the record, in one transaction, sync;
 //     only then tell anybody that the wallet exists.
-//  5. Send, to the authenticated peers.
+//  7. Send, to the authenticated peers.
 //
 // After Fault the owner drops Drop in the engine and still sends Send. It keeps a
-// pending share if Attested says so.
+// pending share if Proved says so.
 type Ready struct {
+	Forget    *wallet.Record
 	Start     *engine.KeygenConfig
 	StartSign []engine.SignConfig
 	Deliver   []Delivery
 	Release   []Release
 	Store     *PendingShare
+	Prove     *wallet.Record
 	Done      *wallet.Signed
 	Send      []envelope.Outbound
 	Fault     *engine.Fault // once: the ceremony has failed for good
@@ -141,6 +158,7 @@ type Ceremony struct {
 	state State
 
 	nonces      map[party.ID][32]byte
+	haves       map[party.ID]canon.Digest
 	commits     map[party.ID]canon.Digest
 	reveals     map[party.ID][32]byte
 	chainCode   [32]byte
@@ -150,6 +168,8 @@ type Ceremony struct {
 	record      *wallet.Record
 	challenges  []*challenge
 	early       *envelope.Early // challenge messages of signers that stored before us
+	proofs      map[party.ID]bool
+	isProved    bool // the proof is on this signer's disk
 	attests     map[party.ID]Attestation
 	attested    map[party.ID]Attested
 	signatures  map[party.ID][]byte
@@ -178,12 +198,14 @@ func begin(cfg Config, terms Terms) (*Ceremony, error) {
 	c := &Ceremony{
 		cfg: cfg, terms: terms, run: terms.Run(cfg.Attempt), state: StateNonces,
 		nonces:   map[party.ID][32]byte{cfg.Self: cfg.Nonce},
+		haves:    map[party.ID]canon.Digest{cfg.Self: {}},
 		commits:  map[party.ID]canon.Digest{},
 		reveals:  map[party.ID][32]byte{cfg.Self: cfg.ChainCodeShare},
 		confirms: map[party.ID][]byte{},
 		// Before this signer takes part a peer can have sent its nonce and an abort for
 		// each of at most two challenges; the rest of the room is for repeated sends.
 		early:      envelope.NewEarly(envelope.Limits{Messages: 8, Bytes: 16 << 10, Age: 1}),
+		proofs:     map[party.ID]bool{},
 		attests:    map[party.ID]Attestation{},
 		attested:   map[party.ID]Attested{},
 		signatures: map[party.ID][]byte{},
@@ -193,6 +215,9 @@ func begin(cfg Config, terms Terms) (*Ceremony, error) {
 	// The rest needs no echo: a commitment has one opening, confirmations are compared
 	// with our own, and a difference in what follows ends in no record.
 	kinds[KindReveal] = envelope.Class{Broadcast: true, Cap: 256}
+	// As the nonces, and before them: what all have decides which way the ceremony goes.
+	kinds[KindHave] = envelope.Class{Broadcast: true, Echo: true, Opening: true, Cap: 256}
+	kinds[KindProved] = envelope.Class{Broadcast: true, Cap: 256}
 	kinds[KindConfirm] = envelope.Class{Broadcast: true, Cap: 2048}
 	kinds[KindAttest] = envelope.Class{Broadcast: true, Cap: 512}
 	kinds[KindAttested] = envelope.Class{Broadcast: true, Cap: 256 + maxParties*68}
@@ -209,7 +234,14 @@ func begin(cfg Config, terms Terms) (*Ceremony, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dkg: %w", err)
 	}
-	if err := c.x.Send(signing.KindNonce, "", signing.Nonce{Run: c.run, Value: cfg.Nonce}.Encode()); err != nil {
+	if cfg.Proved != nil {
+		c.haves[cfg.Self], c.isProved = cfg.Proved.Digest(), true
+	}
+	err = errors.Join(
+		c.x.Send(signing.KindNonce, "", signing.Nonce{Run: c.run, Value: cfg.Nonce}.Encode()),
+		c.x.Send(KindHave, "", Have{c.run, c.haves[cfg.Self]}.Encode()),
+	)
+	if err != nil {
 		return nil, fmt.Errorf("dkg: %w", err)
 	}
 	c.pump()
@@ -256,8 +288,12 @@ func (c *Ceremony) Routes() []canon.Digest {
 	return list
 }
 
-// ID is the ceremony's ID, or zero while the nonces are not complete.
+// ID is the ceremony's ID, or zero while the nonces are not complete. Of one that
+// finishes an earlier ceremony it is that one's.
 func (c *Ceremony) ID() canon.Digest { return c.id }
+
+// Record is the record that this signer is to sign, or nil before it is known.
+func (c *Ceremony) Record() *wallet.Record { return c.record }
 
 // State is where the ceremony stands.
 func (c *Ceremony) State() State { return c.state }
@@ -265,9 +301,12 @@ func (c *Ceremony) State() State { return c.state }
 // Fault is why the ceremony failed, or nil.
 func (c *Ceremony) Fault() *engine.Fault { return c.fault }
 
-// Attested reports whether this signer's signature under the wallet record left. From then on the
-// others may complete it: the pending share must be kept even if the ceremony fails
-// here, because a record with all signatures can still turn up and make it active.
+// Proved reports whether this signer's proof is on disk. From then on the others may sign
+// the record: the pending share must be kept even if the ceremony fails here, because
+// the next one can finish it, or a record with all signatures turn up.
+func (c *Ceremony) Proved() bool { return c.isProved }
+
+// Attested reports whether this signer's signature under the wallet record left.
 func (c *Ceremony) Attested() bool { return c.hasAttested }
 
 // Step takes an envelope from the authenticated peer from. An error means that it was
@@ -352,6 +391,8 @@ func (c *Ceremony) handle(d envelope.Delivered) {
 		err = c.handleNonce(d)
 	case signing.KindAbort:
 		err = c.handleAbort(d)
+	case KindHave:
+		err = c.handleHave(d)
 	case KindCommit:
 		err = c.handleCommit(d)
 	case KindReveal:
@@ -361,6 +402,8 @@ func (c *Ceremony) handle(d envelope.Delivered) {
 		c.compareConfirms()
 	case KindPartial:
 		err = c.handlePartial(d)
+	case KindProved:
+		err = c.handleProved(d)
 	case KindAttest:
 		err = c.handleAttest(d)
 	case KindAttested:
@@ -406,30 +449,73 @@ func (c *Ceremony) handleNonce(d envelope.Delivered) error {
 		return fmt.Errorf("%w: nonce of run %s", ErrMessage, n.Run.Short())
 	}
 	c.nonces[d.From] = n.Value
-	if len(c.nonces) < len(c.terms.Signers) || !c.move(StateCommit) {
-		return nil
+	c.open()
+	return nil
+}
+
+func (c *Ceremony) handleHave(d envelope.Delivered) error {
+	h, err := ParseHave(d.Payload)
+	if err != nil {
+		return err
+	}
+	if h.Run != c.run {
+		return fmt.Errorf("%w: word of run %s", ErrMessage, h.Run.Short())
+	}
+	c.haves[d.From] = h.Record
+	c.open()
+	return nil
+}
+
+// open begins when the nonces and the words of all are there. All have proved the same
+// ceremony: it is finished. Somebody has not: then nobody but a liar has signed its
+// record, and whoever has proved it forgets it, for the sake of a new one. Whoever has
+// signed it forgets nothing, ever: there is no second key for its wallet's name.
+func (c *Ceremony) open() {
+	if c.state != StateNonces || len(c.nonces) < len(c.terms.Signers) || len(c.haves) < len(c.terms.Signers) {
+		return
 	}
 	list := make([][32]byte, 0, len(c.terms.Signers))
 	for _, p := range c.terms.Signers {
 		list = append(list, c.nonces[p])
 	}
-	c.id = c.terms.Ceremony(c.cfg.Attempt, list)
-	if err := c.x.Bind(c.id); err != nil {
+	session := c.terms.Ceremony(c.cfg.Attempt, list)
+	if err := c.x.Bind(session); err != nil {
 		c.fail(signing.CodeEngine, err.Error())
-		return nil
+		return
 	}
 	if c.x.Fault() != nil {
-		return nil // what waited was of another session; pump reports it
+		return // what waited was of another session; pump reports it
 	}
+	if mine := c.haves[c.cfg.Self]; c.cfg.Proved != nil {
+		for _, p := range c.terms.Signers {
+			if c.haves[p] == mine {
+				continue
+			}
+			if c.cfg.Signed {
+				c.fail(CodeSigned, fmt.Sprintf("%s does not have the ceremony whose record (%s of wallet %q) this signer has signed; the record may turn up complete: choose another name", p, mine.Short(), c.terms.Wallet))
+				return
+			}
+			c.ready.Forget, c.isProved = c.cfg.Proved, false
+		}
+		if c.ready.Forget == nil {
+			c.id, c.record = c.cfg.Proved.Ceremony, c.cfg.Proved
+			if c.move(StateRecord) {
+				c.attest()
+			}
+			return
+		}
+	}
+	if !c.move(StateCommit) {
+		return
+	}
+	c.id = session
 	commitment := ShareCommitment(c.id, c.cfg.Self, c.cfg.ChainCodeShare)
 	c.commits[c.cfg.Self] = commitment
 	c.send(KindCommit, Commit{c.id, commitment}.Encode())
-	return nil
 }
 
-// handleAbort believes a peer that gives up, except after this signer has signed the
-// record: then the record's other signatures decide, and a peer's word must not stop
-// us from taking them.
+// handleAbort believes a peer that gives up. After the proof is on disk that costs no
+// more than another try, which finishes the ceremony.
 func (c *Ceremony) handleAbort(d envelope.Delivered) error {
 	a, err := signing.ParseAbort(d.Payload)
 	if err != nil {
@@ -438,9 +524,7 @@ func (c *Ceremony) handleAbort(d envelope.Delivered) error {
 	if a.Run != c.run {
 		return fmt.Errorf("%w: abort of run %s", ErrMessage, a.Run.Short())
 	}
-	if !c.hasAttested {
-		c.fail(signing.CodePeerAborted, fmt.Sprintf("%s ended the ceremony: %s", d.From, a.Code))
-	}
+	c.fail(signing.CodePeerAborted, fmt.Sprintf("%s ended the ceremony: %s", d.From, a.Code))
 	return nil
 }
 
@@ -669,8 +753,8 @@ func (c *Ceremony) handlePartial(d envelope.Delivered) error {
 	return nil
 }
 
-// verifyChallenges combines what is complete, at every signer, and signs the record
-// when all of it verifies.
+// verifyChallenges combines what is complete, at every signer; when all of it verifies
+// the proof is to be noted.
 func (c *Ceremony) verifyChallenges() {
 	if c.state != StateChallenge {
 		return
@@ -708,9 +792,52 @@ func (c *Ceremony) verifyChallenges() {
 		}
 		ch.verified = true
 	}
-	if !c.move(StateRecord) {
-		return
+	if c.move(StateProved) {
+		c.ready.Prove = c.record
 	}
+}
+
+// Noted says that the proof is on disk: this signer can finish the ceremony whenever the
+// others can. The record is signed when all have said so.
+func (c *Ceremony) Noted() error {
+	if c.state == StateFailed || c.state == StateDone {
+		return ErrEnded
+	}
+	if c.state != StateProved || c.isProved {
+		return fmt.Errorf("%w: the ceremony is at %s", ErrNotProving, c.state)
+	}
+	c.isProved, c.proofs[c.cfg.Self] = true, true
+	c.send(KindProved, Proved{c.id, c.record.Digest()}.Encode())
+	c.checkProofs()
+	c.pump()
+	return nil
+}
+
+func (c *Ceremony) handleProved(d envelope.Delivered) error {
+	m, err := ParseProved(d.Payload)
+	if err == nil {
+		err = c.ours(m.Ceremony)
+	}
+	if err != nil {
+		return err
+	}
+	if c.record == nil || m.Record != c.record.Digest() {
+		return fmt.Errorf("%w: proof of record %s", ErrMessage, m.Record.Short())
+	}
+	c.proofs[d.From] = true
+	c.checkProofs()
+	return nil
+}
+
+func (c *Ceremony) checkProofs() {
+	if c.state == StateProved && len(c.proofs) == len(c.terms.Signers) && c.move(StateRecord) {
+		c.attest()
+	}
+}
+
+// attest signs the record. Wherever this signature is, every honest signer can finish
+// the ceremony from its disk.
+func (c *Ceremony) attest() {
 	a := Attestation{Ceremony: c.id, Record: c.record.Digest(), Signature: [64]byte(c.cfg.Key.Sign(c.record.Encode()))}
 	c.attests[c.cfg.Self] = a
 	c.send(KindAttest, a.Encode())
@@ -826,7 +953,7 @@ func (c *Ceremony) Awaited() party.Set {
 	var kinds []string
 	switch c.state {
 	case StateNonces:
-		kinds = []string{signing.KindNonce}
+		kinds = []string{signing.KindNonce, KindHave}
 	case StateCommit:
 		kinds = []string{KindCommit}
 	case StateReveal:
@@ -835,6 +962,8 @@ func (c *Ceremony) Awaited() party.Set {
 		kinds = []string{engine.KindKG1, engine.KindKG2a, engine.KindKG2b, engine.KindKG3}
 	case StateConfirm:
 		kinds = []string{KindConfirm}
+	case StateProved:
+		kinds = []string{KindProved}
 	case StateRecord:
 		kinds = []string{KindAttest}
 	case StateChallenge:

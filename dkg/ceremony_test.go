@@ -176,6 +176,104 @@ func TestAbortAtEveryStep(t *testing.T) {
 	}
 }
 
+// Every signer dies wherever something was put on disk or is about to leave, alone or with
+// all the others at that moment. The next tries make the wallet: the same one if anybody
+// signed its record, and nobody ever signs two (drive looks).
+func TestCrashEverywhere(t *testing.T) {
+	finished := 0
+	for _, q := range []party.Quorum{{Need: 2, Of: 2}, {Need: 2, Of: 3}} {
+		whole := newGroup(t, q)
+		places := map[party.ID][]string{}
+		at := func(g *group, p party.ID, place string) string { return place + " at " + string(g.m[p].c.State()) }
+		whole.crash = func(p party.ID, place string) bool {
+			if here := at(whole, p, place); !slices.Contains(places[p], here) {
+				places[p] = append(places[p], here)
+			}
+			return false
+		}
+		whole.start().flow()
+		for _, victim := range whole.terms.Signers {
+			for _, must := range []string{"stored at store", "proved at proved", "signed at record", "active at done", "sent at record", "before at nonces"} {
+				if !slices.Contains(places[victim], must) {
+					t.Errorf("%v: %s passes no place %q: %q", q, victim, must, places[victim])
+				}
+			}
+			for _, place := range places[victim] {
+				for _, all := range []bool{false, true} {
+					g := newGroup(t, q)
+					hit := false
+					g.crash = func(p party.ID, here string) bool {
+						hit = hit || p == victim && at(g, p, here) == place
+						return hit && (all || p == victim)
+					}
+					g.start().flow()
+					if !hit {
+						t.Fatalf("%v: %s does not come to %q", q, victim, place)
+					}
+					var signed canon.Digest
+					for _, m := range g.m {
+						if !m.signed.IsZero() {
+							signed = m.signed
+						}
+					}
+					g.crash = nil
+					g.finish()
+					for p, m := range g.m {
+						if m.active == nil || signed.IsZero() {
+							continue
+						}
+						if r, err := wallet.Parse(m.active.Raw); err != nil || r.Digest() != signed {
+							t.Fatalf("%v: %s died %s (with all: %t) after the record was signed; %s has another wallet, %v", q, victim, place, all, p, err)
+						}
+					}
+					if !signed.IsZero() {
+						finished++
+					}
+				}
+			}
+		}
+	}
+	if finished < 30 {
+		t.Errorf("only %d ceremonies were finished from disk", finished)
+	}
+}
+
+// Bob's disk is gone: he has none of the ceremony that alice and carol proved. If nobody
+// signed its record it is forgotten for a new one; if somebody did, there never is one.
+func TestProofThatOthersLack(t *testing.T) {
+	for _, signed := range []bool{false, true} {
+		g := newGroup(t, party.Quorum{Need: 2, Of: 3})
+		g.crash = func(p party.ID, place string) bool {
+			return place == map[bool]string{false: "proved", true: "signed"}[signed]
+		}
+		g.start().flow()
+		g.crash = nil
+		g.m["bob"].pending, g.m["bob"].proved, g.m["bob"].signed = nil, nil, canon.Digest{}
+		old := g.m["alice"].proved
+		if old == nil {
+			t.Fatal("alice has no proof")
+		}
+		g.again().flow()
+		if signed {
+			for _, p := range []party.ID{"alice", "carol"} {
+				if f := g.m[p].fault; f == nil || f.Code != dkg.CodeSigned && f.Code != signing.CodePeerAborted {
+					t.Errorf("%s: %v", p, f)
+				}
+				if m := g.m[p]; m.active != nil || m.proved == nil {
+					t.Errorf("%s lost what it signed", p)
+				}
+			}
+			continue
+		}
+		g.finish()
+		for p, m := range g.m {
+			if r, err := wallet.Parse(m.active.Raw); err != nil || r.Digest() == old.Digest() {
+				t.Errorf("%s has the forgotten wallet, %v", p, err)
+			}
+		}
+	}
+}
+
 // Carol gives her signature to alice only. Alice is done and shows bob the whole set.
 func TestWithheldAttestation(t *testing.T) {
 	g := newGroup(t, party.Quorum{Need: 2, Of: 3})
@@ -201,6 +299,9 @@ func TestDishonestActs(t *testing.T) {
 	}{
 		{dkg.KindReveal, dkg.CodeReveal, true, func(g *group) []byte { return dkg.Reveal{Ceremony: g.m["carol"].c.ID(), Share: digest}.Encode() }},
 		{dkg.KindReveal, signing.CodeMalformed, true, func(*group) []byte { return dkg.Reveal{Ceremony: digest, Share: digest}.Encode() }},
+		{dkg.KindHave, envelope.CodeEquivocation, true, func(g *group) []byte { return dkg.Have{Run: g.m["carol"].c.Run(), Record: digest}.Encode() }},
+		{dkg.KindProved, signing.CodeMalformed, true, func(g *group) []byte { return dkg.Proved{Ceremony: g.m["carol"].c.ID(), Record: digest}.Encode() }},
+		{dkg.KindProved, signing.CodeMalformed, true, func(*group) []byte { return dkg.Proved{Ceremony: digest, Record: digest}.Encode() }},
 		{dkg.KindCommit, envelope.CodeEquivocation, true, func(*group) []byte { return []byte("junk") }},
 		{dkg.KindConfirm, dkg.CodeConfirm, true, func(g *group) []byte {
 			return dkg.Confirm{Terms: g.terms, Ceremony: g.m["carol"].c.ID(), Epoch: 1, Public: digest}.Encode()
@@ -301,11 +402,15 @@ func TestNewRefuses(t *testing.T) {
 		}
 	}
 	for name, change := range map[string]func(*dkg.Config, *dkg.Terms){
-		"self not in it":   func(c *dkg.Config, _ *dkg.Terms) { c.Self = "mallory" },
-		"no attempt":       func(c *dkg.Config, _ *dkg.Terms) { c.Attempt = canon.Digest{} },
-		"no nonce":         func(c *dkg.Config, _ *dkg.Terms) { c.Nonce = [32]byte{} },
-		"no part":          func(c *dkg.Config, _ *dkg.Terms) { c.ChainCodeShare = [32]byte{} },
-		"another's key":    func(c *dkg.Config, _ *dkg.Terms) { c.Key = g.keys["bob"] },
+		"self not in it": func(c *dkg.Config, _ *dkg.Terms) { c.Self = "mallory" },
+		"no attempt":     func(c *dkg.Config, _ *dkg.Terms) { c.Attempt = canon.Digest{} },
+		"no nonce":       func(c *dkg.Config, _ *dkg.Terms) { c.Nonce = [32]byte{} },
+		"no part":        func(c *dkg.Config, _ *dkg.Terms) { c.ChainCodeShare = [32]byte{} },
+		"another's key":  func(c *dkg.Config, _ *dkg.Terms) { c.Key = g.keys["bob"] },
+		"signed nothing": func(c *dkg.Config, _ *dkg.Terms) { c.Signed = true },
+		"another's proof": func(c *dkg.Config, t *dkg.Terms) {
+			c.Proved = &wallet.Record{Cluster: t.Cluster, Charter: t.Charter, Name: "savings", Epoch: 1, Quorum: t.Quorum, Signers: t.Signers}
+		},
 		"no roster":        func(c *dkg.Config, _ *dkg.Terms) { c.Roster = nil },
 		"one needed":       func(_ *dkg.Config, t *dkg.Terms) { t.Quorum.Need = 1 },
 		"fewer signers":    func(_ *dkg.Config, t *dkg.Terms) { t.Signers = t.Signers[:2] },
@@ -326,9 +431,15 @@ func TestStoredRefuses(t *testing.T) {
 	if err := c.Stored(); !errors.Is(err, dkg.ErrNotPending) {
 		t.Errorf("before there is a share: %v", err)
 	}
+	if err := c.Noted(); !errors.Is(err, dkg.ErrNotProving) {
+		t.Errorf("a proof before there is one: %v", err)
+	}
 	c.Abort("TIMEOUT", "")
 	if err := c.Stored(); !errors.Is(err, dkg.ErrEnded) {
 		t.Errorf("after the end: %v", err)
+	}
+	if err := c.Noted(); !errors.Is(err, dkg.ErrEnded) {
+		t.Errorf("a proof after the end: %v", err)
 	}
 	if err := c.Step("bob", nil); !errors.Is(err, dkg.ErrEnded) {
 		t.Errorf("step after the end: %v", err)
@@ -431,7 +542,7 @@ func TestScripts(t *testing.T) {
 						if m.active != nil {
 							disk = "active"
 						} else if m.pending != nil {
-							disk = fmt.Sprintf("pending, must be kept: %t", m.c.Attested())
+							disk = fmt.Sprintf("pending, must be kept: %t", m.c.Proved())
 						}
 						g.note("%s %s: %s", p, m.c.State(), disk)
 					}

@@ -15,13 +15,14 @@
 //   - every signer confirm the same public data, chain code, signers, quorum, epoch,
 //     charter and wallet;
 //   - signatures over a challenge that is no transaction verify under the new key,
-//     by quorums in which together every signer took part with its stored share.
+//     by quorums in which together every signer took part with its stored share;
+//   - every signer say that the proof of this is on its disk, so that all of them can
+//     finish the ceremony after any restart.
 //
 // What a malicious participant can try: messages that break the protocol (the
 // engine's guard names it), two versions of one broadcast (the echo names it), a
 // contribution that does not open its commitment, public data that differs, a
 // record signature that does not verify (all name it); a wrong partial in a challenge
 // (the signature fails and names nobody). Each ends the ceremony, and a ceremony that
-// ended leaves nothing active: at worst a pending share that no record will ever
-// confirm.
+// ended leaves nothing active: at worst a proved share that the next try finishes.
 package dkg

@@ -13,6 +13,9 @@ var (
 	// ErrNotPending is returned by Stored when no share waits to be stored.
 	ErrNotPending = errors.New("no share waits to be stored")
 
+	// ErrNotProving is returned by Noted when no proof waits to be noted.
+	ErrNotProving = errors.New("no proof waits to be noted")
+
 	// ErrMessage is wrapped by what the parsers of this package's messages return.
 	ErrMessage = errors.New("message is malformed")
 )
@@ -24,4 +27,5 @@ const (
 	CodeConfirm     = "CONFIRM_MISMATCH"   // two signers ended key generation with different public data
 	CodeChallenge   = "CHALLENGE_FAILED"   // the new key's challenge signature does not verify
 	CodeAttestation = "ATTESTATION_FAILED" // a signature under the wallet record that does not verify
+	CodeSigned      = "RECORD_SIGNED"      // this signer has signed the record of a ceremony that another one does not have
 )

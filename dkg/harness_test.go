@@ -27,6 +27,8 @@ type member struct {
 	host     *enginetest.Host
 	events   []engine.Event
 	pending  *dkg.PendingShare
+	proved   *wallet.Record
+	signed   canon.Digest // the record that this signer's word was given for
 	active   *wallet.Signed
 	verified bool                  // the active record was looked at
 	seen     map[canon.Digest]bool // session IDs in the journal
@@ -49,6 +51,66 @@ type group struct {
 
 	bend    func(from party.ID, o envelope.Outbound) []envelope.Outbound // what a dishonest signer sends
 	corrupt func(p party.ID, e *engine.Event)                            // what a dishonest engine says
+
+	crash   func(p party.ID, place string) bool // whether a signer dies here
+	dead    map[party.ID]bool
+	attempt canon.Digest
+}
+
+// crashed ends a signer's process if the test wants it to: its disk is all that stays.
+func (g *group) crashed(p party.ID, place string) bool {
+	if g.crash != nil && !g.dead[p] && g.crash(p, place) {
+		g.dead[p] = true
+	}
+	return g.dead[p]
+}
+
+// again restarts whoever died, ends what the others still run, and begins a new try.
+func (g *group) again() *group {
+	g.t.Helper()
+	g.attempt = canon.New("again").Digest(g.attempt).Sum()
+	g.air, g.dead = envelopetest.Air{}, map[party.ID]bool{}
+	for _, p := range g.terms.Signers {
+		m := g.m[p]
+		if m.c != nil && !m.c.Proved() && m.active == nil {
+			m.pending, m.proved = nil, nil // as nodes do: nothing but a proof outlives its run
+		}
+		if m.proved == nil && m.active == nil {
+			m.pending = nil
+		}
+	}
+	return g.begin()
+}
+
+// finish tries again and again, as a coordinator would, until the wallet is active
+// somewhere, and has the others adopt it.
+func (g *group) finish() {
+	g.t.Helper()
+	for try := 0; g.active() == 0; try++ {
+		if try == 3 {
+			g.t.Fatal("three tries made no wallet")
+		}
+		g.again().flow()
+	}
+	var done *wallet.Signed
+	for _, m := range g.m {
+		if m.active != nil {
+			done = m.active
+		}
+	}
+	record, err := wallet.Parse(done.Raw)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	for p, m := range g.m {
+		// Who is not active yet has all that it needs to become it.
+		if m.active == nil && (m.proved == nil || m.proved.Digest() != record.Digest() || m.signed != record.Digest()) {
+			g.t.Fatalf("the wallet is active and %s cannot adopt it", p)
+		}
+		if m.pending == nil || m.pending.Record.Digest() != record.Digest() {
+			g.t.Fatalf("the wallet is active and %s has no share of it", p)
+		}
+	}
 }
 
 var names = []party.ID{"alice", "bob", "carol", "dave", "erin"}
@@ -60,7 +122,7 @@ func newGroup(t testing.TB, q party.Quorum) *group {
 		t.Fatal(err)
 	}
 	digest := func(s string) canon.Digest { return canon.Sum([]byte(s)) }
-	g := &group{t: t, keys: map[party.ID]*identity.Key{}, roster: map[party.ID]identity.ID{}, m: map[party.ID]*member{},
+	g := &group{t: t, attempt: attempt, dead: map[party.ID]bool{}, keys: map[party.ID]*identity.Key{}, roster: map[party.ID]identity.ID{}, m: map[party.ID]*member{},
 		terms: dkg.Terms{Cluster: digest("cluster"), Charter: digest("charter"), Intent: digest("intent"), Wallet: "treasury", Quorum: q, Signers: all}}
 	if g.wrap, err = keyshare.NewWrapKey(); err != nil {
 		t.Fatal(err)
@@ -77,14 +139,30 @@ func (g *group) config(p party.ID) dkg.Config {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	return dkg.Config{Self: p, Attempt: attempt, Roster: g.roster, Key: g.keys[p], PreParams: pre,
-		Nonce: canon.Sum([]byte("nonce of " + p)), ChainCodeShare: canon.Sum([]byte("part of " + p))}
+	cfg := dkg.Config{Self: p, Attempt: g.attempt, Roster: g.roster, Key: g.keys[p], PreParams: pre,
+		Nonce: canon.New("nonce").Digest(g.attempt).String(string(p)).Sum(), ChainCodeShare: canon.New("part").Digest(g.attempt).String(string(p)).Sum()}
+	if g.attempt == attempt { // the golden files are of these
+		cfg.Nonce, cfg.ChainCodeShare = canon.Sum([]byte("nonce of "+p)), canon.Sum([]byte("part of "+p))
+	}
+	if m := g.m[p]; m != nil && m.proved != nil {
+		cfg.Proved, cfg.Signed = m.proved, !m.signed.IsZero()
+	}
+	return cfg
 }
 
 func (g *group) start() *group {
 	g.t.Helper()
 	for _, p := range g.terms.Signers {
-		m := &member{host: enginetest.New(), seen: map[canon.Digest]bool{}}
+		g.m[p] = &member{seen: map[canon.Digest]bool{}}
+	}
+	return g.begin()
+}
+
+func (g *group) begin() *group {
+	g.t.Helper()
+	for _, p := range g.terms.Signers {
+		m := g.m[p]
+		m.host, m.events, m.fault, m.evidence, m.stage = enginetest.New(), nil, nil, nil, ""
 		m.host.OnEvent = func(e *engine.Event) bool {
 			if g.corrupt != nil {
 				g.corrupt(p, e)
@@ -100,7 +178,6 @@ func (g *group) start() *group {
 		if m.c, err = dkg.Begin(g.config(p), g.terms); err != nil {
 			g.t.Fatal(err)
 		}
-		g.m[p] = m
 	}
 	for _, p := range g.terms.Signers {
 		g.drive(p)
@@ -129,10 +206,23 @@ func (g *group) drive(p party.ID) {
 		}
 	}
 	for {
+		if g.crashed(p, "before") {
+			return
+		}
 		r := m.c.Ready()
 		if r.Stage != m.stage {
 			g.note("  %s: %s", p, r.Stage)
 			m.stage = r.Stage
+		}
+		if r.Forget != nil {
+			if m.proved == nil || m.proved.Digest() != r.Forget.Digest() || !m.signed.IsZero() {
+				g.t.Fatalf("%s: forgets what it may not", p)
+			}
+			g.note("  %s: forgets a proof", p)
+			m.proved, m.pending = nil, nil
+			if g.crashed(p, "forgot") {
+				return
+			}
 		}
 		if r.Start != nil {
 			g.open(p, r.Start.Session)
@@ -156,11 +246,43 @@ func (g *group) drive(p party.ID) {
 		if r.Store != nil {
 			g.note("  %s: stores a pending share", p)
 			m.pending = r.Store
+			if g.crashed(p, "stored") {
+				return
+			}
 			check(m.c.Stored())
+		}
+		if r.Prove != nil {
+			g.note("  %s: notes the proof", p)
+			if m.pending == nil || m.proved != nil {
+				g.t.Fatalf("%s: a proof without a share, or a second one", p)
+			}
+			m.proved = r.Prove
+			if g.crashed(p, "proved") {
+				return
+			}
+			check(m.c.Noted())
+		}
+		if m.c.Attested() && m.signed.IsZero() {
+			// Whoever's signature leaves: all signers must be able to finish by their disks.
+			for q, other := range g.m {
+				if other.active == nil && (other.proved == nil || other.proved.Digest() != m.c.Record().Digest()) {
+					g.t.Fatalf("%s signs the record and %s has no proof of it", p, q)
+				}
+			}
+			m.signed = m.c.Record().Digest()
+			if g.crashed(p, "signed") {
+				return
+			}
+		}
+		if m.c.Attested() && m.signed != m.c.Record().Digest() {
+			g.t.Fatalf("%s signs two records of one wallet", p)
 		}
 		if r.Done != nil {
 			g.note("  %s: wallet is active", p)
-			m.active = r.Done
+			m.active, m.proved = r.Done, nil
+			if g.crashed(p, "active") {
+				return
+			}
 		}
 		if r.Fault != nil {
 			by := ""
@@ -180,7 +302,10 @@ func (g *group) drive(p party.ID) {
 				g.air.Add(p, o)
 			}
 		}
-		if len(m.events) == 0 && r.Store == nil {
+		if g.crashed(p, "sent") {
+			return
+		}
+		if len(m.events) == 0 && r.Store == nil && r.Prove == nil {
 			return
 		}
 		events := m.events
@@ -194,6 +319,9 @@ func (g *group) drive(p party.ID) {
 }
 
 func (g *group) deliver(f envelopetest.Flight) {
+	if g.dead[f.To] {
+		return
+	}
 	g.note("%s -> %s %s", f.From, f.To, f.Kind())
 	if err := g.m[f.To].c.Step(f.From, f.Raw); err != nil {
 		reason := err
@@ -268,7 +396,7 @@ func (g *group) invariants(liar party.ID) {
 				g.t.Fatalf("active without %s's signature: %v", q, err)
 			}
 			// Whoever signed has its share on disk and knows that it must keep it.
-			if q != liar && (g.m[q].pending == nil || !g.m[q].c.Attested()) {
+			if q != liar && (g.m[q].pending == nil || !g.m[q].c.Proved() || !g.m[q].c.Attested()) {
 				g.t.Fatalf("the wallet is active and %s may lose its share", q)
 			}
 		}

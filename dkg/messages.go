@@ -13,7 +13,9 @@ const (
 	KindCommit   = "commit"
 	KindReveal   = "reveal"
 	KindConfirm  = "confirm"
+	KindHave     = "have"
 	KindPartial  = "partial" // + the number of the challenge
+	KindProved   = "proved"
 	KindAttest   = "attest"
 	KindAttested = "attested"
 )
@@ -26,7 +28,9 @@ const (
 	revealDomain    = "coffer/chain-code-reveal/v1"
 	chainCodeDomain = "coffer/chain-code/v1"
 	confirmDomain   = "coffer/confirm/v1"
+	haveDomain      = "coffer/ceremony-have/v1"
 	partialDomain   = "coffer/challenge-partial/v1"
+	provedDomain    = "coffer/ceremony-proved/v1"
 	attestDomain    = "coffer/attestation/v1"
 	attestedDomain  = "coffer/attested/v1"
 	attemptDomain   = "coffer/challenge-attempt/v1"
@@ -60,6 +64,23 @@ func (t Terms) Ceremony(attempt canon.Digest, nonces [][32]byte) canon.Digest {
 func (t Terms) encode(domain string, attempt canon.Digest) *canon.Encoder {
 	return canon.New(domain).Digest(t.Cluster).Digest(t.Charter).Digest(t.Intent).String(t.Wallet).
 		Uint64(uint64(t.Quorum.Need)).Uint64(uint64(t.Quorum.Of)).Strings(t.Signers.Strings()).Digest(attempt)
+}
+
+// Have says, before a ceremony has begun, which one of the same wallet this signer has
+// proved: the digest of its record, or zero. A signer that says so cannot prove any
+// other that broke off, since nothing of a ceremony but a proof outlives its run.
+type Have struct{ Run, Record canon.Digest }
+
+// Encode returns the canonical bytes.
+func (h Have) Encode() []byte {
+	return canon.New(haveDomain).Digest(h.Run).Digest(h.Record).Encoded()
+}
+
+// ParseHave decodes a signer's word.
+func ParseHave(raw []byte) (Have, error) {
+	d := canon.NewDecoder(haveDomain, raw)
+	h := Have{d.Digest(), d.Digest()}
+	return finish(d, h, "have")
 }
 
 // ShareCommitment is what a signer commits to. It names the signer, so that nobody
@@ -183,6 +204,21 @@ func ParsePartial(raw []byte) (Partial, error) {
 	fixed(d, p.Partial.R[:])
 	p.Partial.S = d.Digest()
 	return finish(d, p, "challenge partial")
+}
+
+// Proved says that a signer's share is proved, and the proof on its disk.
+type Proved struct{ Ceremony, Record canon.Digest }
+
+// Encode returns the canonical bytes.
+func (p Proved) Encode() []byte {
+	return canon.New(provedDomain).Digest(p.Ceremony).Digest(p.Record).Encoded()
+}
+
+// ParseProved decodes a signer's word.
+func ParseProved(raw []byte) (Proved, error) {
+	d := canon.NewDecoder(provedDomain, raw)
+	p := Proved{d.Digest(), d.Digest()}
+	return finish(d, p, "proved")
 }
 
 // Attestation is a signer's signature under the wallet record.

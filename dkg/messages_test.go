@@ -44,10 +44,12 @@ func TestGolden(t *testing.T) {
 	line("run-id", run[:])
 	line("ceremony-id", id[:])
 	line("chain-code", chainCode[:])
+	line("have", dkg.Have{Run: run, Record: a.Record}.Encode())
 	line("commit", commitMessage.Encode())
 	line("reveal", revealMessage.Encode())
 	line("confirm", confirmMessage.Encode())
 	line("challenge-partial", partialMessage.Encode())
+	line("proved", dkg.Proved{Ceremony: id, Record: a.Record}.Encode())
 	line("attestation", a.Encode())
 	line("attested", dkg.Attested{Ceremony: id, Record: a.Record, Signatures: [][64]byte{a.Signature, a.Signature, a.Signature}}.Encode())
 	const path = "testdata/golden.txt"
@@ -103,6 +105,8 @@ func fuzz[T interface{ Encode() []byte }](f *testing.F, seed []byte, parse func(
 }
 
 func FuzzParseCommit(f *testing.F)  { fuzz(f, commitMessage.Encode(), dkg.ParseCommit) }
+func FuzzParseHave(f *testing.F)    { fuzz(f, dkg.Have{Run: id}.Encode(), dkg.ParseHave) }
+func FuzzParseProved(f *testing.F)  { fuzz(f, dkg.Proved{Ceremony: id}.Encode(), dkg.ParseProved) }
 func FuzzParseReveal(f *testing.F)  { fuzz(f, revealMessage.Encode(), dkg.ParseReveal) }
 func FuzzParseConfirm(f *testing.F) { fuzz(f, confirmMessage.Encode(), dkg.ParseConfirm) }
 func FuzzParsePartial(f *testing.F) { fuzz(f, partialMessage.Encode(), dkg.ParsePartial) }

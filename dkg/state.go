@@ -14,6 +14,7 @@ const (
 	StateConfirm   State = "confirm"
 	StateStore     State = "store"
 	StateChallenge State = "challenge"
+	StateProved    State = "proved"
 	StateRecord    State = "record"
 	StateDone      State = "done"
 	StateFailed    State = "failed"
@@ -30,14 +31,15 @@ type Row struct {
 
 // table is the whole of the ceremony's order. move refuses what it does not list.
 var table = []Row{
-	{StateNonces, "a fresh nonce of every signer, echoed; they make the ceremony's ID", "nothing", []State{StateCommit, StateFailed}},
+	{StateNonces, "of every signer, echoed, a fresh nonce, which make the session's ID, and its word which ceremony of this wallet it has proved", "nothing, or what an earlier ceremony proved", []State{StateCommit, StateRecord, StateFailed}},
 	{StateCommit, "every signer's commitment to its part of the chain code, echoed", "nothing", []State{StateReveal, StateFailed}},
 	{StateReveal, "every signer's part, which must open its commitment", "nothing", []State{StateKeygen, StateFailed}},
 	{StateKeygen, "the engine's three rounds", "nothing", []State{StateConfirm, StateFailed}},
 	{StateConfirm, "every signer's word that it ended with the same public data", "nothing", []State{StateStore, StateFailed}},
 	{StateStore, "this signer's disk", "nothing, or a pending share", []State{StateChallenge, StateFailed}},
-	{StateChallenge, "challenge signatures by quorums that cover every signer; each verifies", "a pending share", []State{StateRecord, StateFailed}},
-	{StateRecord, "every signer's signature under the wallet record", "a pending share", []State{StateDone, StateFailed}},
+	{StateChallenge, "challenge signatures by quorums that cover every signer; each verifies", "a pending share", []State{StateProved, StateFailed}},
+	{StateProved, "this signer's disk, and every signer's word that the proof is on its own", "a pending share, and soon its proof", []State{StateRecord, StateFailed}},
+	{StateRecord, "every signer's signature under the wallet record", "a pending share and its proof", []State{StateDone, StateFailed}},
 	{StateDone, "nothing", "an active share, with the record that all have signed", nil},
 	{StateFailed, "nothing", "what it was; never an active share", nil},
 }

@@ -33,25 +33,38 @@ func (n *Node) beginCeremony(r *run, attempt canon.Digest) error {
 	}
 	// One ceremony of a name at a time: out of two, each signer could make another one's
 	// wallet active, and both records would carry all signatures.
-	for _, other := range n.loop.runs {
-		if other.permit != nil && other.permit.Wallet() == r.permit.Wallet() {
+	for _, other := range n.loop.distinct() {
+		switch {
+		case other.permit == nil || other.permit.Wallet() != r.permit.Wallet():
+		case !other.ceremony.Proved():
 			return fmt.Errorf("%w: %q", errCeremony, r.permit.Wallet())
+		default:
+			// It waits for somebody's word. All that it has is on disk, and this one goes on
+			// from there.
+			n.fail(other, &engine.Fault{Code: "SUPERSEDED", Text: "another try finishes this ceremony"})
 		}
 	}
 	if n.wallet(r.permit.Wallet()) != nil {
 		return fmt.Errorf("wallet %q exists: %w", r.permit.Wallet(), keystore.ErrExists)
 	}
-	// A record that this signer has signed may be complete somewhere, and turn up: no
-	// second key may ever be made for its name.
-	if digest, ok, err := n.keys.Attested(r.permit.Wallet(), 1); err != nil {
+	proved, err := n.keys.Proved(r.permit.Wallet(), 1)
+	if err != nil {
 		return err
-	} else if ok {
+	}
+	// A record that this signer has signed may be complete somewhere, and turn up: no
+	// second key may ever be made for its name. The ceremony knows that, unless the proof
+	// is gone that belongs to the signature.
+	digest, signed, err := n.keys.Attested(r.permit.Wallet(), 1)
+	if err != nil {
+		return err
+	}
+	if signed && (proved == nil || proved.Digest() != digest) {
 		return fmt.Errorf("%w (record %s of wallet %q)", errAttested, digest.Short(), r.permit.Wallet())
 	}
 	// Asked before anything is sent; the set itself is taken when the ceremony has its ID.
 	if count, err := n.keys.PreParamsCount(); err != nil {
 		return err
-	} else if count == 0 {
+	} else if count == 0 && proved == nil {
 		return errNoPrimes
 	}
 	nonce, err := fresh()
@@ -65,7 +78,7 @@ func (n *Node) beginCeremony(r *run, attempt canon.Digest) error {
 	p := r.permit
 	r.ceremony, err = dkg.New(dkg.Config{
 		Authority: p, Cluster: p.Cluster(), Charter: p.Charter(), Wallet: p.Wallet(), Quorum: p.Quorum(), Signers: p.Signers(),
-		Self: n.self, Attempt: attempt, Roster: n.roster, Key: n.key, Nonce: nonce, ChainCodeShare: chainCode,
+		Self: n.self, Attempt: attempt, Roster: n.roster, Key: n.key, Nonce: nonce, ChainCodeShare: chainCode, Proved: proved, Signed: signed,
 	})
 	if err != nil {
 		return err
@@ -97,6 +110,15 @@ func (n *Node) pumpCeremony(r *run) (again bool) {
 	fail := func(code string, err error) bool {
 		n.fail(r, &engine.Fault{Code: code, Text: err.Error()})
 		return false
+	}
+	if f := ready.Forget; f != nil {
+		err := n.record(audit.Event{Code: "SHARE_FORGOTTEN", Subject: f.Name, Session: f.Ceremony.String(), Detail: map[string]string{"record": f.Digest().String()}})
+		if err != nil {
+			return fail("AUDIT", err)
+		}
+		if err := n.keys.DropPending(f.Name, f.Epoch, f.Ceremony); err != nil {
+			return fail("KEYSTORE", err)
+		}
 	}
 	if start := ready.Start; start != nil {
 		if err := n.journal.OpenSession(start.Session, "keygen"); err != nil {
@@ -141,14 +163,21 @@ func (n *Node) pumpCeremony(r *run) (again bool) {
 		if err := n.keys.PutShare(s.Meta, s.Sealed); err != nil {
 			return fail("KEYSTORE", err)
 		}
-		r.made = &s.Record
 		if err := r.ceremony.Stored(); err != nil {
+			return fail("CEREMONY", err)
+		}
+	}
+	if ready.Prove != nil {
+		if err := n.keys.Prove(ready.Prove); err != nil {
+			return fail("KEYSTORE", err)
+		}
+		if err := r.ceremony.Noted(); err != nil {
 			return fail("CEREMONY", err)
 		}
 	}
 	// This signer's signature under the record is in Send: its word goes to disk first.
 	if r.ceremony.Attested() && !r.attested {
-		if err := n.keys.Attest(r.made); err != nil {
+		if err := n.keys.Attest(r.ceremony.Record()); err != nil {
 			return fail("KEYSTORE", err)
 		}
 		r.attested = true
@@ -169,7 +198,7 @@ func (n *Node) pumpCeremony(r *run) (again bool) {
 		n.finish(r)
 		return false
 	}
-	return ready.Start != nil || len(ready.StartSign) > 0 || len(ready.Deliver) > 0 || len(ready.Release) > 0 || ready.Store != nil
+	return ready.Start != nil || len(ready.StartSign) > 0 || len(ready.Deliver) > 0 || len(ready.Release) > 0 || ready.Store != nil || ready.Prove != nil
 }
 
 // completeWallet makes a share active together with the record that all signed.
@@ -187,16 +216,43 @@ func (n *Node) completeWallet(signed wallet.Signed) error {
 	return n.activate(signed, record)
 }
 
-// discard drops the pending share of a failed ceremony, unless this signer has
-// given its word under the record: then the others may have all signatures, and the
-// wallet may exist without this signer knowing it yet.
+// discard drops the pending share of a failed ceremony, unless it is proved: then the
+// others may have signed the record, and the next try finishes the ceremony.
 func (n *Node) discard(r *run) {
-	if r.ceremony == nil || r.ceremony.Attested() || r.ceremony.ID().IsZero() {
+	if r.ceremony == nil || r.ceremony.Proved() || r.ceremony.ID().IsZero() {
 		return
 	}
 	if err := n.keys.DropPending(r.permit.Wallet(), 1, r.ceremony.ID()); err != nil {
 		n.log.Error("cannot drop a pending share", "wallet", r.permit.Wallet(), "error", err)
 	}
+}
+
+// sweep drops the pending shares that were never proved: their ceremonies ended with the
+// process, and nobody can have signed their records.
+func (n *Node) sweep() error {
+	pending, err := n.keys.Pending()
+	if err != nil {
+		return err
+	}
+	for _, m := range pending {
+		proved, err := n.keys.Proved(m.Wallet, m.Epoch)
+		if err != nil {
+			return err
+		}
+		if proved != nil && proved.Ceremony == m.Ceremony {
+			n.log.Warn("a ceremony broke off after its proof: ask for the wallet again to finish it", "wallet", m.Wallet)
+			continue
+		}
+		if _, signed, err := n.keys.Attested(m.Wallet, m.Epoch); err != nil {
+			return err
+		} else if signed {
+			continue
+		}
+		if err := n.keys.DropPending(m.Wallet, m.Epoch, m.Ceremony); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // adopt activates a wallet from its complete record, if its share is pending here.

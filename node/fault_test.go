@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"coffer/canon"
 	"coffer/dkg"
 	"coffer/engine"
 	"coffer/envelope"
@@ -15,6 +17,7 @@ import (
 	"coffer/party"
 	pb "coffer/proto/coffer/v1"
 	"coffer/signing"
+	"coffer/transport"
 	"coffer/transport/memnet"
 	"coffer/wallet"
 )
@@ -246,28 +249,108 @@ func TestCeremonyFailsThenSucceeds(t *testing.T) {
 	w.VerifyAudits()
 }
 
-// All have signed a record and nobody has heard of it: somebody could have all the
-// signatures, and show them in a year. So no second key is ever made for the name, not
-// even after a restart: with two complete records half of the signers could use one.
-func TestNoSecondKeyForASignedRecord(t *testing.T) {
-	w := &world{t: t, Cluster: cluster.New(t, cluster.Config{CeremonyWithin: 4 * time.Second})}
-	lost := w.drop(6, func(_, _ party.ID, k string) bool { return k == dkg.KindAttest })
-	if _, err := w.ceremony("UNHEARD", lost); err == nil {
-		t.Fatal("a ceremony without attestations succeeded")
-	}
-	w.Net.SetTamper(nil)
-	w.idle("a", "b", "c")
-	for _, restarted := range []bool{false, true} {
-		if restarted {
-			w.Members["a"].Stop()
-			w.Members["a"].Start()
+// A ceremony breaks off when all have proved their shares, or signed the record, and nobody
+// hears of it. Somebody could have all the signatures, and show them in a year, so no
+// second key is ever made for the name: the next try finishes the ceremony from the
+// disks, whoever was restarted meanwhile.
+func TestBrokenCeremonyIsFinished(t *testing.T) {
+	for _, kind := range []string{dkg.KindProved, dkg.KindAttest} {
+		for _, restarted := range []party.Set{{}, {"b"}, {"a", "b", "c"}} {
+			t.Run(fmt.Sprintf("%s %v", kind, restarted), func(t *testing.T) {
+				w := &world{t: t, Cluster: cluster.New(t, cluster.Config{})}
+				var mu sync.Mutex
+				records, n := map[canon.Digest]bool{}, 0
+				lost := make(chan struct{})
+				w.Net.SetTamper(func(_, _ party.ID, data []byte) []byte {
+					e, err := envelope.Parse(data)
+					if err != nil || e.Kind != kind {
+						return data
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					if m, err := dkg.ParseProved(e.Body); err == nil {
+						records[m.Record] = true
+					}
+					if m, err := dkg.ParseAttestation(e.Body); err == nil {
+						records[m.Record] = true
+					}
+					if n++; n == 6 {
+						close(lost)
+					}
+					return nil
+				})
+				if _, err := w.ceremony("UNHEARD", lost); err == nil {
+					t.Fatal("a ceremony succeeded that nobody could end")
+				}
+				w.Net.SetTamper(nil)
+				for _, id := range restarted {
+					w.Members[id].Stop()
+				}
+				for _, id := range restarted {
+					w.Members[id].Start()
+				}
+				var err error
+				w.Eventually("the next try succeeds", func() bool { // those who stayed take a moment to notice
+					w.record, err = w.ceremony("AGAIN-"+canon.Digest(cluster.Attempt()).Short(), nil)
+					return err == nil
+				})
+				if mu.Lock(); len(records) != 1 || !records[w.record.Digest()] {
+					t.Errorf("wallet %s was made, the records before are %v", w.record.Digest().Short(), records)
+				}
+				mu.Unlock()
+				w.mustSign(w.payment(), "a", "b")
+				w.mustSign(w.payment(), "b", "c")
+				w.VerifyAudits()
+			})
 		}
-		if _, err := w.ceremony(fmt.Sprintf("AGAIN-%v", restarted), nil); err == nil || !strings.Contains(err.Error(), "choose another name") {
-			t.Errorf("a second key after restart=%v: %v", restarted, err)
-		}
-		w.idle("a", "b", "c")
 	}
-	w.VerifyAudits()
+}
+
+// anew is a link that tells of c's process what the test wants.
+type anew struct {
+	transport.Link
+	process *atomic.Int64
+}
+
+func (l anew) State(of party.ID) transport.PeerState {
+	s := l.Link.State(of)
+	if of == "c" {
+		s.Process = fmt.Sprint(l.process.Load())
+	}
+	return s
+}
+
+// A peer that was started anew, so fast that it was never seen away, has forgotten the
+// session: it ends at once, not when its time is over.
+func TestPeerStartedAnew(t *testing.T) {
+	var process atomic.Int64
+	w := newWorld(t, cluster.Config{Link: func(id party.ID, l transport.Link) transport.Link {
+		if id != "a" {
+			return l
+		}
+		return anew{l, &process}
+	}})
+	o := w.payment()
+	attempt := cluster.Attempt()
+	answers := make(chan cluster.Answer, 1)
+	// c is not even asked: a has only its link to tell that nothing will come.
+	go func() { answers <- w.Members["a"].Sign(t.Context(), o.request(attempt, "a", "c")) }()
+	api := w.Members["a"].API()
+	w.Eventually("the session has begun", func() bool {
+		st, err := api.Status(t.Context(), &pb.StatusRequest{})
+		return err == nil && st.ActiveSessions == 1
+	})
+	for {
+		process.Add(1)
+		select {
+		case a := <-answers:
+			if got := w.how("a", a); got != "PEER_AWAY" || !strings.Contains(a.Failed.Text, "anew") {
+				t.Errorf("a answers %v", a)
+			}
+			return
+		case <-time.After(300 * time.Millisecond): // a looks four times a second
+		}
+	}
 }
 
 // While a ceremony runs, another one of the same wallet is refused: each could end

@@ -160,6 +160,9 @@ func (n *Node) open() error {
 	if n.keys, err = keystore.Open(n.db); err != nil {
 		return err
 	}
+	if err := n.sweep(); err != nil {
+		return err
+	}
 	origin := "coffer/" + n.charter.Cluster.String() + "/signer/" + string(n.self)
 	if n.audit, err = audit.Open(n.cfg.Dir.Audit(), n.key, origin); err != nil {
 		return err
