@@ -242,6 +242,9 @@ func (c *Coordinator) tally(it *item) tally {
 		for _, r := range v.Reasons {
 			texts = append(texts, r.Text)
 		}
+		if len(texts) == 0 { // such as a signer that only waits to be unsealed
+			texts = v.Missing
+		}
 		t.reasons = append(t.reasons, fmt.Sprintf("%s: %s", s.id, strings.Join(texts, "; ")))
 	}
 	return t

@@ -50,8 +50,13 @@ func (says signerSays) words(now time.Time) string {
 	if age := now.Sub(time.Unix(says.Time, 0)).Round(time.Second); says.Time > 0 && age > stale {
 		text += " (said " + duration(age) + " ago)"
 	}
-	if len(says.Reasons) > 0 {
-		text += ": " + strings.Join(says.Reasons, "; ")
+	// What is missing are mostly the same words as the reasons; a sealed signer has no other.
+	texts := slices.Clone(says.Reasons)
+	if len(texts) == 0 {
+		texts = says.Missing
+	}
+	if len(texts) > 0 {
+		text += ": " + strings.Join(texts, "; ")
 	}
 	return text
 }

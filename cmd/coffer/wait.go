@@ -39,9 +39,12 @@ func (o *options) wait(cmd *cobra.Command, ctx context.Context, c *client, id st
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	w := &watch{cmd: cmd, c: c, id: id}
+	w := &watch{cmd: cmd, c: c, id: id, said: map[string]time.Time{}}
+	away := false
 	for {
+		seen := w.last
 		err := w.follow(ctx)
+		away = away && w.last == seen
 		switch {
 		case err == nil:
 			if err := o.print(cmd, w.last); err != nil {
@@ -53,7 +56,11 @@ func (o *options) wait(cmd *cobra.Command, ctx context.Context, c *client, id st
 		case !broken(err):
 			return err
 		}
-		w.say("the coordinator is away; waiting for it")
+		if !away {
+			away = true
+			clear(w.said)
+			fmt.Fprintln(cmd.ErrOrStderr(), "the coordinator is away; waiting for it")
+		}
 		if !c.pause(ctx) {
 			return w.waiting()
 		}
@@ -79,15 +86,24 @@ type watch struct {
 	c    *client
 	id   string
 	last *shown
-	said string
+	said map[string]time.Time
 }
 
-// say shows progress, each sentence once.
+// repeat is how long a sentence is not said again: a stage that is tried over and over
+// says the same few in turn.
+const repeat = 15 * time.Second
+
+// say shows progress.
 func (w *watch) say(text string) {
-	if text != w.said {
-		w.said = text
-		fmt.Fprintln(w.cmd.ErrOrStderr(), text)
+	now := time.Now()
+	if said, ok := w.said[text]; ok && now.Sub(said) < repeat {
+		return
 	}
+	if len(w.said) > 100 {
+		clear(w.said)
+	}
+	w.said[text] = now
+	fmt.Fprintln(w.cmd.ErrOrStderr(), text)
 }
 
 func (w *watch) waiting() error {
