@@ -140,10 +140,12 @@ func (o *options) with(cmd *cobra.Command, f func(ctx context.Context, c *client
 
 // explain adds to what the coordinator, or nobody, answered what to do about it.
 func (c *client) explain(err error) error {
-	switch code := status.Code(err); {
-	case err == nil:
+	if err == nil {
 		return nil
-	case strings.Contains(status.Convert(err).Message(), "authentication handshake failed"):
+	}
+	text := status.Convert(err).Message()
+	switch code := status.Code(err); {
+	case strings.Contains(text, "handshake failed") && !strings.Contains(text, "deadline exceeded"):
 		return cli.Hint(err, "what answers at %s has not the key of coordinator %q in your charter: look at --addr and COFFER_ADDR, and call its operator", c.addr, c.name)
 	case lost(err):
 		return cli.Hint(err, "nothing answers at %s: is the coordinator up? --addr or COFFER_ADDR names another address", c.addr)

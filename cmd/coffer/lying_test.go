@@ -357,7 +357,7 @@ func TestLyingCoordinator(t *testing.T) {
 		stranger := *w
 		stranger.DeskKey = testKey(t)
 		d := newDesk(t, w.File, (&liar{honest: w.API}).serve(t, &stranger))
-		if r := d.run("", "pending"); r.code != cli.Failed || r.stdout != "" {
+		if r := d.run("", "pending"); r.code != cli.Failed || r.stdout != "" || !strings.Contains(r.stderr, "has not the key of coordinator \"desk\"") {
 			t.Errorf("exit %d: %s%s", r.code, r.stdout, r.stderr)
 		}
 	})

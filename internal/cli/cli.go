@@ -162,6 +162,11 @@ func Text(err error) string {
 		text := s.Message()
 		if m := undialled.FindStringSubmatch(text); s.Code() == codes.Unavailable && m != nil {
 			text = fmt.Sprintf("no connection to %s: %s", m[1], m[2])
+		} else if m := unmet.FindStringSubmatch(text); s.Code() == codes.Unavailable && m != nil {
+			text = "no connection: " + m[1]
+			if strings.Contains(m[1], "deadline exceeded") {
+				text = "no connection: what listens there does not answer"
+			}
 		}
 		return Clean(text)
 	}
@@ -170,6 +175,9 @@ func Text(err error) string {
 
 // undialled is how gRPC says that nothing answers at an address.
 var undialled = regexp.MustCompile(`^connection error: .*dial (?:tcp|unix) ([^ ]+?): (.*?)"?$`)
+
+// unmet is how gRPC says that what answers did not prove who it is.
+var unmet = regexp.MustCompile(`^connection error: .*(authentication handshake failed: .*?)"?$`)
 
 // JSON writes v as one indented object to the command's stdout.
 func JSON(cmd *cobra.Command, v any) error {

@@ -58,6 +58,8 @@ func TestExitCodes(t *testing.T) {
 		"two hints":            {cli.Hint(cli.Hint(errors.New("no"), "inner"), "outer"), "leaf x", cli.Failed, "prog: no\nhint: inner\n"},
 		"gRPC with a hint":     {cli.Hint(status.Error(codes.NotFound, "no such intent"), "look"), "leaf x", cli.Failed, "prog: no such intent\nhint: look\n"},
 		"refused connection":   {status.Error(codes.Unavailable, `connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:1: connect: connection refused"`), "leaf x", cli.Failed, "prog: no connection to 127.0.0.1:1: connect: connection refused\n"},
+		"another's key":        {status.Error(codes.Unavailable, `connection error: desc = "transport: authentication handshake failed: not the pinned key"`), "leaf x", cli.Failed, "prog: no connection: authentication handshake failed: not the pinned key\n"},
+		"nobody answers":       {cli.Hint(status.Error(codes.Unavailable, `connection error: desc = "transport: authentication handshake failed: context deadline exceeded"`), "mine"), "leaf x", cli.Failed, "prog: no connection: what listens there does not answer\nhint: mine\n"},
 		"no argument":          {nil, "leaf", cli.Usage, "prog: it takes 1 argument(s), 0 given\nhint: usage: prog leaf ONE"},
 		"unknown command":      {nil, "nonsense", cli.Usage, "there is no command \"prog nonsense\"\nhint: see prog --help\n"},
 		"mistyped command":     {nil, "laef x", cli.Usage, "there is no command \"prog laef\"\nhint: did you mean prog leaf?\n"},

@@ -26,7 +26,8 @@ func (h *hinted) Unwrap() error { return h.err }
 
 // Hint adds what to do about an error. The innermost hint counts: it knows most.
 func Hint(err error, format string, args ...any) error {
-	if err == nil || HintOf(err) != "" {
+	var inner *hinted
+	if err == nil || errors.As(err, &inner) {
 		return err
 	}
 	return &hinted{err, fmt.Sprintf(format, args...)}
