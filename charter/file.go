@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"coffer/canon"
@@ -172,21 +173,59 @@ func (f *File) Marshal() ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// Sign adds the signature of the signer whose identity key is, or replaces it.
+// Sign adds the signature of the signer whose identity key is.
 func (f *File) Sign(key *identity.Key) error {
 	s, ok := f.Charter.SignerByPeer(key.ID())
 	if !ok {
 		return fmt.Errorf("charter %q lists no signer with identity %s", f.Charter.Name, key.ID())
 	}
-	sig := Signature{Signer: s.Name, Signature: key.Sign(f.Charter.Encode())}
-	for i := range f.Signatures {
-		if f.Signatures[i].Signer == s.Name {
-			f.Signatures[i] = sig
-			return nil
+	_, err := f.Add(Signature{Signer: s.Name, Signature: key.Sign(f.Charter.Encode())})
+	return err
+}
+
+// Add takes a signature that came from anywhere, if it is the one of that signer under
+// this charter. The first one stays: a second says nothing that it does not.
+func (f *File) Add(s Signature) (added bool, err error) {
+	if err := f.verifySignature(f.Charter.Encode(), s); err != nil {
+		return false, err
+	}
+	if _, ok := f.Signature(s.Signer); ok {
+		return false, nil
+	}
+	f.Signatures = append(f.Signatures, s)
+	return true, nil
+}
+
+func (f *File) verifySignature(encoded []byte, s Signature) error {
+	signer, ok := f.Charter.Signer(s.Signer)
+	if !ok {
+		return fmt.Errorf("%w: charter %q carries a signature of %+q, who is no signer of it; remove it", ErrSignature, f.Charter.Name, clip(string(s.Signer)))
+	}
+	if err := signer.Peer.Verify(encoded, s.Signature); err != nil {
+		return fmt.Errorf("%w: charter %q was edited after signer %q signed it, or the signature is not that signer's; get the file again from whoever made it", ErrSignature, f.Charter.Name, s.Signer)
+	}
+	return nil
+}
+
+// Signature is the one of a signer, if it is here.
+func (f *File) Signature(of party.ID) (Signature, bool) {
+	return find(f.Signatures, func(x Signature) bool { return x.Signer == of })
+}
+
+// Missing lists the signers whose operators have not signed.
+func (f *File) Missing() party.Set {
+	var missing party.Set
+	for _, id := range f.Charter.Parties() {
+		if _, ok := f.Signature(id); !ok {
+			missing = append(missing, id)
 		}
 	}
-	f.Signatures = append(f.Signatures, sig)
-	return nil
+	return missing
+}
+
+// Clone is a copy that can be added to without touching f.
+func (f *File) Clone() *File {
+	return &File{Charter: f.Charter, Signatures: slices.Clone(f.Signatures), Cards: f.Cards}
 }
 
 // VerifyPresent verifies every signature and card that the file has, and that every
@@ -207,17 +246,13 @@ func (f *File) VerifyPresent() error {
 	}
 	seen := map[party.ID]bool{}
 	for _, s := range f.Signatures {
-		signer, ok := f.Charter.Signer(s.Signer)
-		if !ok {
-			return fmt.Errorf("%w: charter %q carries a signature of %+q, who is no signer of it; remove it", ErrSignature, f.Charter.Name, clip(string(s.Signer)))
+		if err := f.verifySignature(raw, s); err != nil {
+			return err
 		}
 		if seen[s.Signer] {
 			return fmt.Errorf("%w: charter %q carries a signature of signer %q twice; remove one", ErrSignature, f.Charter.Name, s.Signer)
 		}
 		seen[s.Signer] = true
-		if err := signer.Peer.Verify(raw, s.Signature); err != nil {
-			return fmt.Errorf("%w: charter %q was edited after signer %q signed it, or the signature is not that signer's; get the file again from whoever made it", ErrSignature, f.Charter.Name, s.Signer)
-		}
 	}
 	return nil
 }
@@ -227,14 +262,8 @@ func (f *File) Verify() error {
 	if err := f.VerifyPresent(); err != nil {
 		return err
 	}
-	var missing []string
-	for _, s := range f.Charter.Signers {
-		if _, ok := find(f.Signatures, func(x Signature) bool { return x.Signer == s.Name }); !ok {
-			missing = append(missing, string(s.Name))
-		}
-	}
-	if len(missing) > 0 {
-		return fmt.Errorf("%w: the operators of %s have not signed; they run coffer-signer join with this file", ErrSignature, strings.Join(missing, ", "))
+	if missing := f.Missing(); len(missing) > 0 {
+		return &IncompleteError{Missing: missing}
 	}
 	return nil
 }
@@ -332,17 +361,40 @@ func (f *File) address(kind, name string) (best AddressRecord, ok bool) {
 	return best, ok
 }
 
+// IncompleteError says whose signatures a charter waits for. Everything that is there
+// is right.
+type IncompleteError struct{ Missing party.Set }
+
+func (e *IncompleteError) Error() string {
+	return fmt.Sprintf("%s: not signed yet by the operators of %s; they run coffer-signer join and coffer-signer run", ErrSignature, strings.Join(e.Missing.Strings(), ", "))
+}
+
+// Unwrap makes it an ErrSignature: an incomplete charter is none to act under.
+func (e *IncompleteError) Unwrap() error { return ErrSignature }
+
 // Open reads the file of a pinned charter, complete with every signature.
 func Open(path string, pin canon.Digest) (*Charter, *File, error) {
-	f, err := ReadFile(path)
+	f, err := OpenPresent(path, pin)
 	if err != nil {
 		return nil, nil, err
 	}
-	if got := f.Charter.Digest(); got != pin {
-		return nil, nil, fmt.Errorf("%s: %w: charter %q has digest %s, pinned is %s; the file was edited or replaced, get it again from another operator", path, ErrPin, f.Charter.Name, got, pin)
-	}
-	if err := f.Verify(); err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	if missing := f.Missing(); len(missing) > 0 {
+		return nil, nil, fmt.Errorf("%s: %w", path, &IncompleteError{Missing: missing})
 	}
 	return f.Charter, f, nil
+}
+
+// OpenPresent reads the file of a pinned charter in which signatures may be missing.
+func OpenPresent(path string, pin canon.Digest) (*File, error) {
+	f, err := ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if got := f.Charter.Digest(); got != pin {
+		return nil, fmt.Errorf("%s: %w: charter %q has digest %s, pinned is %s; the file was edited or replaced, get it again from another operator", path, ErrPin, f.Charter.Name, got, pin)
+	}
+	if err := f.VerifyPresent(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return f, nil
 }

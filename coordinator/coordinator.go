@@ -46,7 +46,6 @@ type Coordinator struct {
 	log      *slog.Logger
 	key      *identity.Key
 	charter  *charter.Charter
-	file     *charter.File
 	db       *bbolt.DB
 	items    *items
 	audit    *audit.Log
@@ -55,7 +54,8 @@ type Coordinator struct {
 	addresses *addressbook.Book
 	seen      *observer
 
-	mu       sync.Mutex // guards what follows; never held across I/O but the store's
+	mu       sync.Mutex    // guards what follows; never held across I/O but the store's
+	file     *charter.File // replaced as signatures come in
 	chains   map[string]*rpc.Client
 	wallets  map[string]*wallet.Record
 	records  map[string]*pb.SignedRecord
@@ -79,17 +79,9 @@ func New(cfg Config) (*Coordinator, error) {
 	if err != nil {
 		return nil, err
 	}
-	file, err := charter.ReadFile(cfg.Dir.Charter())
+	file, err := openCharter(cfg.Dir, settings, key)
 	if err != nil {
-		return nil, fmt.Errorf("this coordinator has no charter: run coffer-coordinator join FILE first: %w", err)
-	}
-	if err := file.Verify(); err != nil {
-		return nil, fmt.Errorf("charter %s: %w", cfg.Dir.Charter(), err)
-	}
-	for name := range settings.Chains {
-		if _, ok := file.Charter.Chain(name); !ok {
-			return nil, fmt.Errorf("settings: chains.%s: the charter has no such chain", name)
-		}
+		return nil, err
 	}
 	db, err := store.Open(cfg.Dir.Store())
 	if err != nil {
@@ -243,6 +235,11 @@ func (c *Coordinator) Run(ctx context.Context) error {
 		return nil
 	})
 	c.log.Info("coordinator serves", "address", lis.Addr().String(), "charter", c.charter.Digest().Short(), "signers", len(c.signers))
+	c.mu.Lock()
+	if len(c.file.Missing()) > 0 {
+		c.sayMissing("the charter waits for operators, who run coffer-signer join and coffer-signer run")
+	}
+	c.mu.Unlock()
 	if c.cfg.Ready != nil {
 		c.cfg.Ready(lis.Addr().String())
 	}

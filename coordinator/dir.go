@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"coffer/canon"
 	"coffer/charter"
 	"coffer/hook"
 	"coffer/identity"
@@ -130,33 +129,6 @@ func Card(d Dir) (string, error) {
 
 func makeCard(key *identity.Key, s *Settings) (string, error) {
 	return charter.NewCoordinatorCard(key, s.Name, s.Organisation, s.announced())
-}
-
-// Join installs the charter that this coordinator serves. A coordinator is
-// trusted with nothing, so it pins for its own sake: to fail early and clearly.
-func Join(d Dir, file *charter.File, pin canon.Digest) error {
-	s, err := d.LoadSettings()
-	if err != nil {
-		return err
-	}
-	key, err := identity.Load(d.Identity())
-	if err != nil {
-		return err
-	}
-	if err := file.Charter.Validate(); err != nil {
-		return fmt.Errorf("charter: %w", err)
-	}
-	if got := file.Charter.Digest(); got != pin {
-		return fmt.Errorf("charter has digest %s, you gave %s: it is not the charter that you were told of", got, pin)
-	}
-	if err := file.Verify(); err != nil {
-		return err
-	}
-	me, ok := file.Charter.CoordinatorByPeer(key.ID())
-	if !ok || me.Name != s.Name {
-		return fmt.Errorf("charter %q does not list coordinator %q with the identity %s of this directory", file.Charter.Name, s.Name, key.ID())
-	}
-	return charter.WriteFile(d.Charter(), file)
 }
 
 // Endpoint is the identity and address of the coordinator of a directory, for its

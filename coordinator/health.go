@@ -144,6 +144,9 @@ func (c *Coordinator) poll(ctx context.Context, s *signer) {
 	if ctx.Err() != nil {
 		return
 	}
+	if err == nil {
+		err = c.sameCharter(st)
+	}
 	if err != nil {
 		c.lost(s, begin, err)
 		return
@@ -158,6 +161,7 @@ func (c *Coordinator) poll(ctx context.Context, s *signer) {
 	if first || back {
 		c.log.Info("signer answers", "signer", s.id)
 	}
+	c.collect(ctx, s, st)
 	c.exchangeAddresses(ctx, s, st)
 	c.exchangeWallets(ctx, s, st)
 	s.kick()
@@ -208,8 +212,11 @@ func (s *signer) state(now time.Time) *pb.SignerState {
 	if !h.heard.IsZero() {
 		out.Seen = h.heard.Unix()
 	}
-	if h.err != nil {
+	switch {
+	case h.err != nil:
 		out.Error = h.err.Error()
+	case s.wrong != "":
+		out.Error = "hands out a signature under the charter that does not count: " + s.wrong
 	}
 	return out
 }

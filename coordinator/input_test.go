@@ -257,8 +257,8 @@ func TestBadDirectory(t *testing.T) {
 	w.StartDesk() // nothing of all this has changed anything
 }
 
-// A coordinator installs only the charter that it was told of and is in.
-func TestJoin(t *testing.T) {
+// A coordinator serves only a charter that it is in.
+func TestCharterOfAnother(t *testing.T) {
 	t.Parallel()
 	f := testcharter.New(t)
 	dir := coordinator.Dir(filepath.Join(t.TempDir(), "desk"))
@@ -269,18 +269,22 @@ func TestJoin(t *testing.T) {
 	if again, err := coordinator.Card(dir); err != nil || again != card {
 		t.Errorf("the card changes: %v", err)
 	}
-	if err := coordinator.Join(dir, f.File, canon.Sum([]byte("x"))); err == nil || !strings.Contains(err.Error(), "told of") {
-		t.Errorf("another digest: %v", err)
+	open := func() error {
+		t.Helper()
+		c, err := coordinator.New(coordinator.Config{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
+		if c != nil {
+			t.Error("it opened")
+		}
+		return err
 	}
-	if err := coordinator.Join(dir, f.File, f.Charter.Digest()); err == nil || !strings.Contains(err.Error(), "does not list") {
+	if err := open(); err == nil || !strings.Contains(err.Error(), "put the charter file at "+dir.Charter()) {
+		t.Errorf("no charter: %v", err)
+	}
+	if err := charter.WriteFile(dir.Charter(), f.File); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(); err == nil || !strings.Contains(err.Error(), "does not list") {
 		t.Errorf("a charter without this coordinator: %v", err)
-	}
-	unsigned := &charter.File{Charter: f.Charter, Signatures: f.File.Signatures[:2], Cards: f.File.Cards}
-	if err := coordinator.Join(dir, unsigned, f.Charter.Digest()); err == nil {
-		t.Error("a charter without a signature was installed")
-	}
-	if _, err := os.Stat(dir.Charter()); !os.IsNotExist(err) {
-		t.Error("a refused charter was written")
 	}
 	for field, s := range map[string]coordinator.Settings{
 		"name":         {Name: "Desk", Organisation: "exchange", Listen: ":1"},

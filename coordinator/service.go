@@ -153,6 +153,9 @@ func (c *Coordinator) claims() (map[claim]bool, error) {
 // Submit checks a signed intent, previews it, stores it and starts its flow.
 func (s *service) Submit(ctx context.Context, req *pb.SubmitRequest) (*pb.SubmitResponse, error) {
 	c := s.c
+	if err := c.awaitsOperators(); err != nil {
+		return nil, err
+	}
 	signed, err := intent.FromProto(req.Intent)
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())

@@ -51,6 +51,7 @@ type signer struct {
 	health health
 	untold map[canon.Digest]bool // what it is to be shown
 	news   chan struct{}         // there is something untold, or it may be told again
+	wrong  string                // about a signature under the charter that it handed out
 }
 
 func newSigner(id party.ID, peer identity.ID, conn *grpc.ClientConn) *signer {

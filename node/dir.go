@@ -190,9 +190,9 @@ func makeCard(key *identity.Key, s *Settings) (string, error) {
 	return charter.NewSignerCard(key, s.Name, s.Organisation, peers, coordinator)
 }
 
-// Join checks a charter file, signs its charter as this signer and pins it. pin is
-// the digest that the operator heard by another channel. The file comes back with
-// the signature in it; joining again with the file that all signed completes it.
+// Join checks a charter file, signs its charter as this signer and pins it, once. pin
+// is the digest that the operator heard by another channel. What this signer keeps
+// comes back; the signatures of the others reach it through a coordinator (Await).
 func Join(d Dir, file *charter.File, pin canon.Digest) (*charter.File, error) {
 	s, err := d.LoadSettings()
 	if err != nil {
@@ -209,23 +209,25 @@ func Join(d Dir, file *charter.File, pin canon.Digest) (*charter.File, error) {
 	if got := c.Digest(); got != pin {
 		return nil, fmt.Errorf("charter has digest %s, you gave %s: it is not the charter that you were told of; compare with the other operators by phone", got, pin)
 	}
-	me, ok := c.Signer(s.Name)
-	if !ok || me.Peer != key.ID() {
-		return nil, fmt.Errorf("charter %q does not list signer %q with the identity %s of this directory: send its card to whoever makes the charter", c.Name, s.Name, key.ID())
-	}
-	if me.Org != s.Organisation {
-		return nil, fmt.Errorf("charter says that signer %q belongs to %q, this directory says %q", s.Name, me.Org, s.Organisation)
+	if err := lists(c, s, key); err != nil {
+		return nil, err
 	}
 	switch old, err := readPin(d); {
 	case err == nil && old != pin:
 		return nil, fmt.Errorf("this signer has joined charter %s already and never changes to another by join", old)
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return nil, err
-	}
-	if err := file.Sign(key); err != nil {
+	case err == nil:
+		// A signer may be running on this directory: what it keeps is not written under it.
+		if kept, err := charter.OpenPresent(d.Charter(), pin); err == nil {
+			return kept, nil
+		}
+	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	}
 	if err := file.VerifyPresent(); err != nil {
+		return nil, err
+	}
+	file = file.Clone()
+	if err := file.Sign(key); err != nil {
 		return nil, err
 	}
 	if err := charter.WriteFile(d.Charter(), file); err != nil {
@@ -235,6 +237,18 @@ func Join(d Dir, file *charter.File, pin canon.Digest) (*charter.File, error) {
 		return nil, fmt.Errorf("pin charter: %w", err)
 	}
 	return file, nil
+}
+
+// lists says whether a charter lists the signer of a directory, as its settings name it.
+func lists(c *charter.Charter, s *Settings, key *identity.Key) error {
+	me, ok := c.Signer(s.Name)
+	if !ok || me.Peer != key.ID() {
+		return fmt.Errorf("charter %q does not list signer %q with the identity %s of this directory: send its card to whoever makes the charter", c.Name, s.Name, key.ID())
+	}
+	if me.Org != s.Organisation {
+		return fmt.Errorf("charter says that signer %q belongs to %q, this directory says %q", s.Name, me.Org, s.Organisation)
+	}
+	return nil
 }
 
 func readPin(d Dir) (canon.Digest, error) {
@@ -249,43 +263,42 @@ func readPin(d Dir) (canon.Digest, error) {
 	return pin, nil
 }
 
-// openCharter returns the pinned charter, complete with every operator's signature.
-func openCharter(d Dir) (*charter.Charter, *charter.File, error) {
-	pin, err := readPin(d)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, errors.New("this signer has no charter: run coffer-signer join FILE first")
-	} else if err != nil {
-		return nil, nil, err
-	}
-	c, file, err := charter.Open(d.Charter(), pin)
-	if err != nil {
-		return nil, nil, fmt.Errorf("open charter: %w", err)
-	}
-	return c, file, nil
-}
-
-// Validate checks settings, identity and charter of a directory without touching
-// its store, so that it can be run beside the signer.
-func Validate(d Dir) error {
+// joined is what a signer's directory holds after join: its settings, its key, and the
+// pinned charter that lists it. Other operators' signatures may be missing.
+func joined(d Dir) (*Settings, *identity.Key, *charter.File, error) {
 	s, err := d.LoadSettings()
 	if err != nil {
-		return err
+		return nil, nil, nil, err
 	}
 	key, err := identity.Load(d.Identity())
 	if err != nil {
-		return err
+		return nil, nil, nil, err
+	}
+	pin, err := readPin(d)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil, errors.New("this signer has no charter: run coffer-signer join FILE first")
+	} else if err != nil {
+		return nil, nil, nil, err
+	}
+	file, err := charter.OpenPresent(d.Charter(), pin)
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("open charter: %w", err)
+	}
+	return s, key, file, lists(file.Charter, s, key)
+}
+
+// Validate checks settings, identity and charter of a directory without touching
+// its store, so that it can be run beside the signer. It answers whose signatures the
+// charter waits for.
+func Validate(d Dir) (missing party.Set, err error) {
+	s, _, file, err := joined(d)
+	if err != nil {
+		return nil, err
 	}
 	if err := hook.CheckPrograms(s.Hooks); err != nil {
-		return err
+		return nil, err
 	}
-	c, _, err := openCharter(d)
-	if err != nil {
-		return err
-	}
-	if me, ok := c.Signer(s.Name); !ok || me.Peer != key.ID() {
-		return fmt.Errorf("the charter does not list signer %q with the identity of this directory", s.Name)
-	}
-	return nil
+	return file.Missing(), nil
 }
 
 // SocketError explains why the operator's socket did not answer.

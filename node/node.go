@@ -105,24 +105,17 @@ type Node struct {
 	loop loopState
 }
 
-// New opens the directory and checks everything in it. It starts nothing.
+// New opens the directory and checks everything in it; its charter must be complete
+// (Await). It starts nothing.
 func New(cfg Config) (*Node, error) {
-	settings, err := cfg.Dir.LoadSettings()
+	settings, key, file, err := joined(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
-	key, err := identity.Load(cfg.Dir.Identity())
-	if err != nil {
-		return nil, err
+	if missing := file.Missing(); len(missing) > 0 {
+		return nil, &charter.IncompleteError{Missing: missing}
 	}
-	c, file, err := openCharter(cfg.Dir)
-	if err != nil {
-		return nil, err
-	}
-	me, ok := c.Signer(settings.Name)
-	if !ok || me.Peer != key.ID() {
-		return nil, fmt.Errorf("the charter does not list signer %q with the identity of this directory", settings.Name)
-	}
+	c := file.Charter
 	db, err := store.Open(cfg.Dir.Store())
 	if err != nil {
 		return nil, err
@@ -200,13 +193,7 @@ func (n *Node) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen for the coordinator: %w", err)
 	}
-	admit := func(id identity.ID) error {
-		if _, ok := n.charter.CoordinatorByPeer(id); !ok {
-			return fmt.Errorf("%w: %s is no coordinator", identity.ErrUnknownPeer, id)
-		}
-		return nil
-	}
-	server, err := rpc.NewServer(n.key, admit, signerMethods)
+	server, err := rpc.NewServer(n.key, coordinatorsOf(n.charter), signerMethods)
 	if err != nil {
 		return errors.Join(err, lis.Close())
 	}
@@ -367,6 +354,7 @@ func (n *Node) status() (*pb.StatusResponse, error) {
 		Signer: string(n.self), PeerId: string(n.key.ID()), CharterDigest: digest[:], CharterVersion: n.charter.Version,
 		Sealed: n.sealed, PreParameters: uint32(count), PreParametersBusy: n.busy, Version: n.cfg.Version,
 		UnixTime: time.Now().Unix(), ActiveSessions: uint32(n.active), AuditSize: uint64(n.audit.Size()), AuditCheckpoint: note,
+		CharterSignatures: signatures(n.file), CharterComplete: true,
 	}
 	for _, signed := range n.records {
 		out.Wallets = append(out.Wallets, signed.ToProto())

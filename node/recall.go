@@ -141,6 +141,9 @@ func (n *Node) note(r request, asked bool) error {
 
 // Charter is the pinned charter of a directory, for the operator's own commands.
 func Charter(d Dir) (*charter.Charter, error) {
-	c, _, err := openCharter(d)
-	return c, err
+	_, _, file, err := joined(d)
+	if err != nil {
+		return nil, err
+	}
+	return file.Charter, nil
 }

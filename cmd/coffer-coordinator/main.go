@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"coffer/charter"
 	"coffer/coordinator"
 	"coffer/hook"
 	"coffer/internal/cli"
@@ -27,7 +26,7 @@ func command() *cobra.Command {
 		Version: cli.Version(),
 	}
 	o.Flags(root, "coordinator")
-	root.AddCommand(initCommand(o), cardCommand(o), joinCommand(o), runCommand(o), statusCommand(o), validateCommand(o))
+	root.AddCommand(initCommand(o), cardCommand(o), runCommand(o), statusCommand(o), validateCommand(o))
 	return root
 }
 
@@ -91,36 +90,6 @@ func cardCommand(o *cli.Daemon) *cobra.Command {
 			return o.Done(cmd, map[string]any{"card": card}, card)
 		},
 	}
-}
-
-func joinCommand(o *cli.Daemon) *cobra.Command {
-	var digest string
-	cmd := &cobra.Command{
-		Use:   "join FILE",
-		Short: "Install the charter that every operator has signed",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			d, err := need(o)
-			if err != nil {
-				return err
-			}
-			file, err := charter.ReadFile(args[0])
-			if err != nil {
-				return err
-			}
-			pin, err := cli.HeardDigest(digest, file.Charter.Digest())
-			if err != nil {
-				return err
-			}
-			if err := coordinator.Join(d, file, pin); err != nil {
-				return err
-			}
-			fmt.Fprintln(cmd.ErrOrStderr(), "charter installed")
-			return o.Done(cmd, map[string]any{"digest": digest}, "")
-		},
-	}
-	cmd.Flags().StringVar(&digest, "digest", "", "the digest that you heard by another channel; asked for if absent")
-	return cmd
 }
 
 func validateCommand(o *cli.Daemon) *cobra.Command {
@@ -211,6 +180,7 @@ func statusCommand(o *cli.Daemon) *cobra.Command {
 				Signer    string   `json:"signer"`
 				Reachable bool     `json:"reachable"`
 				Error     string   `json:"error,omitempty"`
+				Joined    bool     `json:"charter_complete"`
 				Sealed    bool     `json:"sealed"`
 				Primes    uint32   `json:"pre_parameters"`
 				Wallets   int      `json:"wallets"`
@@ -223,7 +193,7 @@ func statusCommand(o *cli.Daemon) *cobra.Command {
 			}
 			rows := []row{}
 			for _, s := range reply.Signers {
-				r := row{Signer: s.Name, Reachable: s.Reachable, Error: s.Error, Sealed: s.Status.GetSealed(), Primes: s.Status.GetPreParameters(), Wallets: len(s.Status.GetWallets()), Version: s.Status.GetVersion(), RoundTrip: s.RoundTripUs, Ahead: s.ClockAheadMs, Failures: s.Failures, Seen: s.Seen}
+				r := row{Signer: s.Name, Reachable: s.Reachable, Error: s.Error, Joined: s.Status.GetCharterComplete(), Sealed: s.Status.GetSealed(), Primes: s.Status.GetPreParameters(), Wallets: len(s.Status.GetWallets()), Version: s.Status.GetVersion(), RoundTrip: s.RoundTripUs, Ahead: s.ClockAheadMs, Failures: s.Failures, Seen: s.Seen}
 				for _, p := range s.Status.GetPeers() {
 					if p.Connected {
 						r.Peers = append(r.Peers, p.Signer)
@@ -238,9 +208,14 @@ func statusCommand(o *cli.Daemon) *cobra.Command {
 				state := "ready"
 				switch {
 				case !r.Reachable:
-					state = "AWAY: " + r.Error
+					state = "AWAY"
+				case !r.Joined:
+					state = "WAITS for operators who have not signed the charter"
 				case r.Sealed:
 					state = "SEALED"
+				}
+				if r.Error != "" {
+					state += ": " + cli.Clean(r.Error)
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%-12s %s; %d wallets; primes %d; connected to %s; %s away", r.Signer, state, r.Wallets, r.Primes, strings.Join(r.Peers, ", "), (time.Duration(r.RoundTrip) * time.Microsecond).Round(100*time.Microsecond))
 				if r.Failures > 0 {

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"coffer/charter"
 	"coffer/coordinator"
 	"coffer/internal/cli"
 	"coffer/internal/cluster"
@@ -65,9 +64,7 @@ func TestCommands(t *testing.T) {
 		t.Errorf("%v: %q", err, v.Card)
 	}
 	want(t, cli.Failed, "not empty", "init", "--dir", dir, "--name", "desk", "--org", "exchange")
-	want(t, cli.Failed, "join", "validate", "--dir", dir)
-	want(t, cli.Failed, "no such file", "join", filepath.Join(dir, "none"), "--dir", dir, "--digest", strings.Repeat("0", 64))
-	want(t, cli.Usage, "usage: coffer-coordinator join FILE", "join", "--dir", dir)
+	want(t, cli.Failed, "coffer charter init", "validate", "--dir", dir)
 }
 
 // The installed coordinator of a cluster runs, says where, and shows its signers.
@@ -79,14 +76,6 @@ func TestRun(t *testing.T) {
 	w.StopDesk()
 	want(t, cli.Done, "valid", "validate", "--dir", dir)
 	want(t, cli.Failed, "does the daemon run", "status", "--dir", dir)
-
-	path := filepath.Join(t.TempDir(), "charter.json")
-	if err := charter.WriteFile(path, w.File); err != nil {
-		t.Fatal(err)
-	}
-	want(t, cli.Usage, "--digest", "join", path, "--dir", dir, "--digest", "0000")
-	want(t, cli.Failed, "told of", "join", path, "--dir", dir, "--digest", strings.Repeat("0", 64))
-	want(t, cli.Done, "charter installed", "join", path, "--dir", dir, "--digest", w.Charter.Digest().String())
 
 	ctx, cancel := context.WithCancel(t.Context())
 	r, stdout := io.Pipe()

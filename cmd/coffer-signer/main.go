@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -124,10 +125,11 @@ func joinCommand(o *cli.Daemon) *cobra.Command {
 	var digest string
 	cmd := &cobra.Command{
 		Use:   "join FILE",
-		Short: "Check a charter, sign it and pin it; again with the file that all signed, to complete it",
-		Long: `join shows the charter, asks for the digest that you heard by another channel, signs
-the charter as this signer and writes the signature into FILE. Send FILE on; when every
-operator has signed, run join once more with it: the signer runs only with all signatures.`,
+		Short: "Check a charter, sign it and pin it, once",
+		Long: `join shows the charter, asks for the digest that you heard by another channel, signs the
+charter as this signer and pins it. That is all: FILE goes nowhere afterwards. coffer-signer
+run waits until every operator has signed; the coordinator carries the signatures between the
+signers, each of which verifies them.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d, err := need(o)
@@ -149,15 +151,13 @@ operator has signed, run join once more with it: the signer runs only with all s
 			if err != nil {
 				return err
 			}
-			if err := charter.WriteFile(args[0], file); err != nil {
-				return err
+			missing := file.Missing()
+			text := "signed and pinned; every operator has signed"
+			if len(missing) > 0 {
+				text = "signed and pinned; the signatures of " + strings.Join(missing.Strings(), ", ") + " come through the coordinator"
 			}
-			if err := file.Verify(); err != nil {
-				fmt.Fprintf(cmd.ErrOrStderr(), "signed and pinned; not complete yet: %v\n", err)
-				return o.Done(cmd, map[string]any{"digest": pin, "complete": false}, "")
-			}
-			fmt.Fprintln(cmd.ErrOrStderr(), "signed and pinned; every operator has signed")
-			return o.Done(cmd, map[string]any{"digest": pin, "complete": true}, "")
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s; start the signer with coffer-signer run --dir %s\n", text, o.Dir)
+			return o.Done(cmd, map[string]any{"digest": pin, "missing": missing.Strings()}, "")
 		},
 	}
 	cmd.Flags().StringVar(&digest, "digest", "", "the digest that you heard by another channel; asked for if absent")
@@ -174,21 +174,29 @@ func validateCommand(o *cli.Daemon) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := node.Validate(d); err != nil {
+			missing, err := node.Validate(d)
+			if err != nil {
 				return err
 			}
 			fmt.Fprintln(cmd.ErrOrStderr(), "settings and charter are valid")
-			return o.Done(cmd, map[string]any{"valid": true}, "")
+			if len(missing) > 0 {
+				fmt.Fprintf(cmd.ErrOrStderr(), "the charter waits for the operators of %s\n", strings.Join(missing.Strings(), ", "))
+			}
+			return o.Done(cmd, map[string]any{"valid": true, "missing": missing.Strings()}, "")
 		},
 	}
 }
 
 func runCommand(o *cli.Daemon) *cobra.Command {
 	var secret cli.Secret
+	var unseal bool
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the signer; it starts sealed unless a passphrase is given",
-		Args:  cobra.NoArgs,
+		Long: `run serves the coordinator and the other signers. Until every operator has signed the
+charter it does nothing but wait for their signatures, and then goes on by itself. Without a
+passphrase it starts sealed, and signs only after coffer-signer unseal.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d, err := need(o)
 			if err != nil {
@@ -204,8 +212,8 @@ func runCommand(o *cli.Daemon) *cobra.Command {
 			}
 			log := cli.Logger(cmd.ErrOrStderr(), settings.LogFormat)
 			var passphrase []byte
-			if secret.File != "" || secret.Descriptor >= 0 {
-				if passphrase, err = secret.Read("", false); err != nil {
+			if unseal || secret.File != "" || secret.Descriptor >= 0 {
+				if passphrase, err = secret.Read("passphrase", false); err != nil {
 					return err
 				}
 			}
@@ -220,6 +228,12 @@ func runCommand(o *cli.Daemon) *cobra.Command {
 					_ = o.Done(cmd, map[string]any{"ready": address}, "ready "+address)
 				},
 			}
+			if err := node.Await(cmd.Context(), cfg); err != nil {
+				if errors.Is(err, context.Canceled) {
+					return nil // stopped while it waited
+				}
+				return err
+			}
 			n, err := node.New(cfg)
 			if err != nil {
 				return err
@@ -227,6 +241,7 @@ func runCommand(o *cli.Daemon) *cobra.Command {
 			return errors.Join(n.Run(cmd.Context()), n.Close())
 		},
 	}
+	cmd.Flags().BoolVar(&unseal, "unseal", false, "ask for the passphrase on the terminal")
 	secret.Flags(cmd)
 	return cmd
 }
@@ -256,6 +271,21 @@ func statusCommand(o *cli.Daemon) *cobra.Command {
 	}
 }
 
+// awaited are the signers whose operators have not signed the charter.
+func awaited(st *pb.StatusResponse) []string {
+	signed := map[string]bool{}
+	for _, s := range st.CharterSignatures {
+		signed[s.Name] = true
+	}
+	var out []string
+	for _, p := range st.Peers {
+		if !signed[p.Signer] {
+			out = append(out, p.Signer)
+		}
+	}
+	return out
+}
+
 func printStatus(cmd *cobra.Command, st *pb.StatusResponse) error {
 	w := cmd.OutOrStdout()
 	seal := "unsealed"
@@ -264,6 +294,11 @@ func printStatus(cmd *cobra.Command, st *pb.StatusResponse) error {
 	}
 	fmt.Fprintf(w, "signer      %s  %s\n", st.Signer, st.PeerId)
 	fmt.Fprintf(w, "charter     version %d  %x\n", st.CharterVersion, st.CharterDigest)
+	if !st.CharterComplete {
+		fmt.Fprintf(w, "waits for   the operators of %s to sign the charter; nothing else runs before\n", strings.Join(awaited(st), ", "))
+		fmt.Fprintf(w, "version     %s\n", st.Version)
+		return nil
+	}
 	fmt.Fprintf(w, "shares      %s\n", seal)
 	pool := fmt.Sprintf("%d ready", st.PreParameters)
 	if st.PreParametersBusy {

@@ -114,7 +114,7 @@ func charterShow(o *options) *cobra.Command {
 				c = file.Charter
 			} else {
 				var err error
-				if c, _, err = o.charter(); err != nil {
+				if c, _, err = o.charter(cmd.Context()); err != nil {
 					return err
 				}
 			}

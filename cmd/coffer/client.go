@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -28,7 +27,6 @@ import (
 	"coffer/policy"
 	pb "coffer/proto/coffer/v1"
 	"coffer/rpc"
-	"coffer/store"
 	"coffer/wallet"
 )
 
@@ -57,25 +55,6 @@ func (o *options) flags(root *cobra.Command) {
 func (o *options) charterFile() string { return filepath.Join(o.home, "charter.json") }
 func (o *options) pinFile() string     { return filepath.Join(o.home, "charter.pin") }
 
-// charter opens the charter that this user pinned, with every operator's signature.
-func (o *options) charter() (*charter.Charter, *charter.File, error) {
-	raw, err := os.ReadFile(o.pinFile())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, cli.Hint(fmt.Errorf("no charter is pinned in %s", o.home), "coffer join FILE pins one; --home or COFFER_HOME names another folder")
-	} else if err != nil {
-		return nil, nil, err
-	}
-	pin, err := canon.ParseDigest(strings.TrimSpace(string(raw)))
-	if err != nil {
-		return nil, nil, fmt.Errorf("pin %s: %w", o.pinFile(), err)
-	}
-	c, file, err := charter.Open(o.charterFile(), pin)
-	if err != nil {
-		return nil, nil, err
-	}
-	return c, file, nil
-}
-
 // signer opens the user's key.
 func (o *options) signer() (credential.Signer, error) {
 	if o.as == "" {
@@ -99,11 +78,17 @@ type client struct {
 	addr    string
 }
 
-func (o *options) dial() (*client, error) {
-	c, file, err := o.charter()
+func (o *options) dial(ctx context.Context) (*client, error) {
+	_, file, err := o.charter(ctx)
 	if err != nil {
 		return nil, err
 	}
+	return o.dialDesk(file)
+}
+
+// dialDesk connects to the coordinator that --addr means, or to the charter's first.
+func (o *options) dialDesk(file *charter.File) (*client, error) {
+	c := file.Charter
 	if len(c.Coordinators) == 0 {
 		return nil, errors.New("the charter lists no coordinator")
 	}
@@ -130,7 +115,7 @@ func (o *options) dial() (*client, error) {
 
 // with runs f against the coordinator, with a deadline for single answers.
 func (o *options) with(cmd *cobra.Command, f func(ctx context.Context, c *client) error) error {
-	c, err := o.dial()
+	c, err := o.dial(cmd.Context())
 	if err != nil {
 		return err
 	}
@@ -374,56 +359,6 @@ func (c *client) get(ctx context.Context, id string) (*shown, error) {
 		return nil, fmt.Errorf("the coordinator answered intent %s when asked for %s", s.id.Short(), id)
 	}
 	return s, nil
-}
-
-func joinCommand(o *options) *cobra.Command {
-	var digest string
-	cmd := &cobra.Command{
-		Use:   "join FILE",
-		Short: "Pin the charter that every operator has signed, by a digest heard by another channel",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			file, err := charter.ReadFile(args[0])
-			if err != nil {
-				return err
-			}
-			if err := file.Verify(); err != nil {
-				return &cli.ExitError{Code: cli.Refused, Err: err}
-			}
-			got := file.Charter.Digest()
-			for _, line := range file.Charter.Describe() {
-				fmt.Fprintln(cmd.ErrOrStderr(), line)
-			}
-			if digest == "" {
-				if err := cli.Confirm("type the digest that you heard by another channel:", got.String()); err != nil {
-					return err
-				}
-			} else if digest != got.String() {
-				return cli.Refusedf("the file's charter has digest %s, you gave %s: it is not the charter that you were told of", got, digest)
-			}
-			if old, err := os.ReadFile(o.pinFile()); err == nil && strings.TrimSpace(string(old)) != got.String() {
-				return cli.Refusedf("%s pins another charter, %s, and is never changed by join: use another --home", o.home, strings.TrimSpace(string(old)))
-			} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-			if err := os.MkdirAll(o.home, 0o700); err != nil {
-				return err
-			}
-			if err := charter.WriteFile(o.charterFile(), file); err != nil {
-				return err
-			}
-			if err := store.WriteFile(o.pinFile(), []byte(got.String()+"\n"), 0o600); err != nil {
-				return err
-			}
-			fmt.Fprintln(cmd.ErrOrStderr(), "charter pinned")
-			if o.json {
-				return cli.JSON(cmd, map[string]any{"digest": got, "home": o.home})
-			}
-			return nil
-		},
-	}
-	cmd.Flags().StringVar(&digest, "digest", "", "the digest that you heard by another channel; asked for if absent")
-	return cmd
 }
 
 func enrolCommand(o *options) *cobra.Command {

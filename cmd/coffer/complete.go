@@ -38,13 +38,13 @@ func begins(words []string, prefix string) (out []string) {
 // ask calls the coordinator for a completion. Without a charter or an answer in time
 // there is nothing to offer, and nothing to say: the shell has the screen.
 func (o *options) ask(f func(ctx context.Context, c *client) []string) []string {
-	c, err := o.dial()
+	ctx, cancel := context.WithTimeout(context.Background(), completeWithin)
+	defer cancel()
+	c, err := o.dial(ctx)
 	if err != nil {
 		return nil
 	}
 	defer c.conn.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), completeWithin)
-	defer cancel()
 	return f(ctx, c)
 }
 
@@ -66,10 +66,11 @@ func (o *options) wallets(string) []string {
 
 // names are the people and services of the charter.
 func (o *options) names(string) (out []string) {
-	c, _, err := o.charter()
+	file, err := o.pinned()
 	if err != nil {
 		return nil
 	}
+	c := file.Charter
 	for _, p := range c.People {
 		out = append(out, p.Name+"\tof "+p.Org)
 	}
@@ -80,10 +81,11 @@ func (o *options) names(string) (out []string) {
 }
 
 func (o *options) chains(string) (out []string) {
-	c, _, err := o.charter()
+	file, err := o.pinned()
 	if err != nil {
 		return nil
 	}
+	c := file.Charter
 	for _, ch := range c.Chains {
 		out = append(out, ch.Name)
 	}
@@ -91,10 +93,11 @@ func (o *options) chains(string) (out []string) {
 }
 
 func (o *options) assets(string) (out []string) {
-	c, _, err := o.charter()
+	file, err := o.pinned()
 	if err != nil {
 		return nil
 	}
+	c := file.Charter
 	for _, a := range c.Assets {
 		out = append(out, a.Symbol+"\ton "+a.Chain)
 	}
@@ -103,10 +106,11 @@ func (o *options) assets(string) (out []string) {
 
 // destinations are the addresses on the charter's lists.
 func (o *options) destinations(string) (out []string) {
-	c, _, err := o.charter()
+	file, err := o.pinned()
 	if err != nil {
 		return nil
 	}
+	c := file.Charter
 	for _, list := range c.Destinations {
 		for _, d := range list.Entries {
 			out = append(out, d.Address+"\t"+d.Label+" on "+d.Chain)

@@ -27,6 +27,8 @@ import (
 type liar struct {
 	pb.UnimplementedCoordinatorServer
 	honest pb.CoordinatorClient
+	// charter is what it says that the charter file is.
+	charter []byte
 
 	mu     sync.Mutex
 	intent func(*pb.IntentView)
@@ -114,6 +116,10 @@ func (l *liar) Cluster(ctx context.Context, r *pb.ClusterRequest) (*pb.ClusterRe
 		l.state(reply)
 	}
 	return reply, err
+}
+
+func (l *liar) Charter(context.Context, *pb.CharterRequest) (*pb.CharterResponse, error) {
+	return &pb.CharterResponse{File: l.charter}, nil
 }
 
 func (l *liar) serve(t *testing.T, w *cluster.Treasury) (addr string) {

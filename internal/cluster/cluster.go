@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -59,6 +60,9 @@ type Config struct {
 	Seed  uint64
 	// Doors puts one before each signer.
 	Doors bool
+	// Strangers leaves every signer with its own signature under the charter alone, the
+	// coordinator with none, and starts nobody.
+	Strangers bool
 	// SessionWithin and CeremonyWithin are node.Config's.
 	SessionWithin, CeremonyWithin time.Duration
 	// Link, if set, stands between a signer and its link.
@@ -104,9 +108,11 @@ type Member struct {
 	Metrics string
 	Door    *Door // nil unless Config asks for it
 
-	c      *Cluster
-	cancel context.CancelFunc
-	done   chan error
+	c        *Cluster
+	ready    chan struct{} // closed once it serves
+	watching chan string
+	cancel   context.CancelFunc
+	done     chan error
 }
 
 // New makes directories, keys and the charter, and starts every signer, unsealed.
@@ -164,13 +170,20 @@ func New(t testing.TB, cfg Config) *Cluster {
 	c.File, err = charter.Assemble(draft(cfg.Quorum), cards)
 	c.must(err)
 	c.Charter = c.File.Charter
-	for range 2 { // the second round gives everybody all signatures
-		for _, id := range set {
-			c.File, err = node.Join(c.Members[id].Dir, c.File, c.Charter.Digest())
-			c.must(err)
+	for _, id := range set {
+		kept, err := node.Join(c.Members[id].Dir, c.File, c.Charter.Digest())
+		c.must(err)
+		if !cfg.Strangers {
+			c.File = kept // with the signatures of those before
 		}
 	}
-	c.must(coordinator.Join(c.Desk, c.File, c.Charter.Digest()))
+	c.must(charter.WriteFile(c.Desk.Charter(), c.File))
+	if cfg.Strangers {
+		return c
+	}
+	for _, id := range set {
+		c.must(charter.WriteFile(c.Members[id].Dir.Charter(), c.File))
+	}
 	for _, id := range set {
 		c.Members[id].Start()
 	}
@@ -239,9 +252,16 @@ func (m *Member) Start() {
 
 // StartSealed is Start without the passphrase if sealed.
 func (m *Member) StartSealed(sealed bool) {
+	m.Launch(sealed)
+	m.Ready(sealed)
+}
+
+// Launch is StartSealed without waiting: the charter may not be complete.
+func (m *Member) Launch(sealed bool) {
 	c := m.c
 	c.t.Helper()
-	ready, watching := make(chan struct{}), make(chan string, 1)
+	m.ready, m.watching = make(chan struct{}), make(chan string, 1)
+	ready, watching := m.ready, m.watching
 	cfg := node.Config{
 		Dir: m.Dir, Logger: c.logger(string(m.ID)), Version: "test", Watching: func(address string) { watching <- address },
 		Link:          m.link,
@@ -252,20 +272,33 @@ func (m *Member) StartSealed(sealed bool) {
 	if !sealed {
 		cfg.Passphrase = []byte(Passphrase)
 	}
-	n, err := node.New(cfg)
-	c.must(err)
 	ctx, cancel := context.WithCancel(context.Background())
 	m.cancel, m.done = cancel, make(chan error, 1)
-	go func() {
-		err := n.Run(ctx)
-		if closeErr := n.Close(); err == nil {
-			err = closeErr
-		}
-		m.done <- err
-	}()
+	go func() { m.done <- serve(ctx, cfg) }()
 	c.t.Cleanup(m.Stop)
+}
+
+// serve is what coffer-signer run does.
+func serve(ctx context.Context, cfg node.Config) error {
+	if err := node.Await(ctx, cfg); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	n, err := node.New(cfg)
+	if err != nil {
+		return err
+	}
+	return errors.Join(n.Run(ctx), n.Close())
+}
+
+// Ready waits until a launched signer serves, and, unless sealed, has primes.
+func (m *Member) Ready(sealed bool) {
+	c := m.c
+	c.t.Helper()
 	select {
-	case <-ready:
+	case <-m.ready:
 	case err := <-m.done:
 		m.done <- err
 		c.t.Fatalf("signer %s: %v", m.ID, err)
@@ -275,7 +308,7 @@ func (m *Member) StartSealed(sealed bool) {
 	if settings, err := m.Dir.LoadSettings(); err != nil {
 		c.t.Fatal(err)
 	} else if settings.MetricsListen != "" {
-		m.Metrics = <-watching
+		m.Metrics = <-m.watching
 	}
 	if !sealed {
 		api := m.API()

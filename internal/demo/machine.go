@@ -99,14 +99,27 @@ func (m *machine) chain(ctx context.Context) (err error) {
 }
 
 func (m *machine) daemons(ctx context.Context, digest string) error {
+	var launched []*process
+	launch := func(name, program string, args ...string) error {
+		proc, err := m.procs.launch(name, program, args...)
+		launched = append(launched, proc)
+		return err
+	}
 	for _, sg := range signers {
-		if _, err := m.procs.start(ctx, "signer-"+sg.name, "coffer-signer", "run", "--dir", m.signer(sg.name),
+		if err := launch("signer-"+sg.name, "coffer-signer", "run", "--dir", m.signer(sg.name),
 			"--passphrase-file", m.passphrase(sg.name)); err != nil {
 			return err
 		}
 	}
-	if _, err := m.procs.start(ctx, "coordinator", "coffer-coordinator", "run", "--dir", m.path("coordinator")); err != nil {
+	if err := launch("coordinator", "coffer-coordinator", "run", "--dir", m.path("coordinator")); err != nil {
 		return err
+	}
+	// Each signer has only its own signature under the charter, and is ready when the
+	// coordinator has brought it the others'.
+	for _, proc := range launched {
+		if _, err := proc.ready(ctx); err != nil {
+			return err
+		}
 	}
 	m.say("three signers and a coordinator run; charter %s", digest[:12])
 	return nil

@@ -30,17 +30,26 @@ type process struct {
 	name string
 	cmd  *exec.Cmd
 	log  *os.File
+	said chan string // the address that it is ready at
 	done chan struct{}
 	err  error
 }
 
-// start runs a daemon and waits until it prints "ready ADDRESS". Its talk goes to
-// a log file in the demo's directory.
+// start runs a daemon and waits until it is ready.
 func (p *processes) start(ctx context.Context, name, program string, args ...string) (address string, err error) {
+	proc, err := p.launch(name, program, args...)
+	if err != nil {
+		return "", err
+	}
+	return proc.ready(ctx)
+}
+
+// launch runs a daemon. Its talk goes to a log file in the demo's directory.
+func (p *processes) launch(name, program string, args ...string) (*process, error) {
 	logPath := filepath.Join(p.dir, name+".log")
 	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	cmd := exec.Command(filepath.Join(p.bin, program), args...)
 	cmd.Stderr = log
@@ -48,23 +57,22 @@ func (p *processes) start(ctx context.Context, name, program string, args ...str
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		return "", errors.Join(err, log.Close())
+		return nil, errors.Join(err, log.Close())
 	}
 	if err := cmd.Start(); err != nil {
-		return "", errors.Join(fmt.Errorf("start %s: %w", program, err), log.Close())
+		return nil, errors.Join(fmt.Errorf("start %s: %w", program, err), log.Close())
 	}
-	proc := &process{name: name, cmd: cmd, log: log, done: make(chan struct{})}
+	proc := &process{name: name, cmd: cmd, log: log, said: make(chan string, 1), done: make(chan struct{})}
 	p.mu.Lock()
 	p.list = append(p.list, proc)
 	p.mu.Unlock()
 
-	ready := make(chan string, 1)
 	go func() {
 		lines := bufio.NewScanner(out)
 		for lines.Scan() {
 			if addr, ok := strings.CutPrefix(lines.Text(), "ready "); ok {
 				select {
-				case ready <- addr:
+				case proc.said <- addr:
 				default:
 				}
 			}
@@ -72,13 +80,18 @@ func (p *processes) start(ctx context.Context, name, program string, args ...str
 		proc.err = cmd.Wait()
 		close(proc.done)
 	}()
+	return proc, nil
+}
+
+// ready waits until a daemon prints "ready ADDRESS".
+func (p *process) ready(ctx context.Context) (address string, err error) {
 	select {
-	case addr := <-ready:
+	case addr := <-p.said:
 		return addr, nil
-	case <-proc.done:
-		return "", fmt.Errorf("%s ended at its start: %s", name, tail(logPath))
+	case <-p.done:
+		return "", fmt.Errorf("%s ended at its start: %s", p.name, tail(p.log.Name()))
 	case <-time.After(30 * time.Second):
-		return "", fmt.Errorf("%s was not ready within 30 seconds: %s", name, tail(logPath))
+		return "", fmt.Errorf("%s was not ready within 30 seconds: %s", p.name, tail(p.log.Name()))
 	case <-ctx.Done():
 		return "", ctx.Err()
 	}

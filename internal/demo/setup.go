@@ -183,7 +183,7 @@ func write(path string, content []byte) error {
 
 // charter writes the constitution, has every operator sign it, and hands it out.
 func (c ceremony) charter(ctx context.Context, cards []string) (digest string, err error) {
-	c.say("the charter: who belongs, who may what; every operator signs it")
+	c.say("the charter: who belongs, who may what; every operator signs its own copy")
 	draft, err := json.MarshalIndent(draft(), "", "  ")
 	if err != nil {
 		return "", err
@@ -194,22 +194,17 @@ func (c ceremony) charter(ctx context.Context, cards []string) (digest string, e
 	if err := os.WriteFile(c.path("cards.txt"), []byte(strings.Join(cards, "\n")+"\n"), 0o600); err != nil {
 		return "", err
 	}
-	file := c.path("charter.json")
+	// Where the coordinator looks for it; everybody else gets the file by some other way.
+	file := c.path("coordinator", "charter.json")
 	out, _, err := c.run(ctx, nil, "coffer", "charter", "init", c.path("draft.json"), c.path("cards.txt"), "--out", file)
 	if err != nil {
 		return "", err
 	}
 	digest = strings.TrimSpace(out)
-	// Twice: the first round collects the signatures, the second gives everybody all of them.
-	for range 2 {
-		for _, sg := range signers {
-			if _, _, err := c.run(ctx, nil, "coffer-signer", "join", file, "--dir", c.signer(sg.name), "--digest", digest); err != nil {
-				return "", err
-			}
+	for _, sg := range signers {
+		if _, _, err := c.run(ctx, nil, "coffer-signer", "join", file, "--dir", c.signer(sg.name), "--digest", digest); err != nil {
+			return "", err
 		}
-	}
-	if _, _, err := c.run(ctx, nil, "coffer-coordinator", "join", file, "--dir", c.path("coordinator"), "--digest", digest); err != nil {
-		return "", err
 	}
 	for _, person := range people {
 		if _, _, err := c.run(ctx, nil, "coffer", "join", file, "--home", c.home(person.name), "--digest", digest); err != nil {
