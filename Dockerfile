@@ -28,6 +28,7 @@ ENTRYPOINT ["/coffer"]
 # all one's own.
 FROM scratch AS demo
 COPY --chown=65532:65532 cluster /cluster
+COPY --chown=65532:65532 data /data
 COPY coffer coffer-signer coffer-coordinator coffer-demo /
 USER 65532:65532
 ENTRYPOINT ["/coffer-demo"]

@@ -40,6 +40,7 @@ func devchainCommand() *cobra.Command {
 			return devchain.Run(cmd.Context(), cfg)
 		},
 	}
+	cmd.Flags().StringVar(&cfg.Dir, "dir", "", "folder to keep the blocks in; without one they are gone when the chain stops")
 	cmd.Flags().StringVar(&cfg.Listen, "listen", "127.0.0.1:8545", "host:port to serve on; port 0 takes a free one")
 	return cmd
 }

@@ -2,17 +2,24 @@ package devchain
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math/big"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"coffer/chain/evm"
+	"coffer/store"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/core/rawdb"
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/eth/ethconfig"
 	"github.com/ethereum/go-ethereum/ethclient/simulated"
@@ -41,9 +48,12 @@ type Config struct {
 	BlockTime time.Duration
 	// Control, if set, takes the chain into its hands once Ready was called.
 	Control *Control
+	// Dir, if set, keeps the blocks, so that the chain goes on where it was when it is
+	// started with it again; else they are gone when Run ends.
+	Dir string
 }
 
-// Run serves the chain until ctx ends, which is not an error. Its state is gone then.
+// Run serves the chain until ctx ends, which is not an error.
 func Run(ctx context.Context, cfg Config) error {
 	if cfg.Listen == "" {
 		cfg.Listen = "127.0.0.1:0"
@@ -58,7 +68,7 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 		alloc[common.Address(address)] = types.Account{Balance: wei}
 	}
-	backend, url, err := start(cfg.Listen, alloc)
+	backend, url, err := start(cfg.Listen, alloc, cfg.Dir)
 	if err != nil {
 		return fmt.Errorf("dev chain: %w", err)
 	}
@@ -108,6 +118,11 @@ func mine(ctx context.Context, cfg Config, url string) error {
 		if status.Pending > 0 || cfg.BlockTime > 0 && time.Since(last) >= cfg.BlockTime {
 			if block, sealed := cfg.Control.tick(); sealed {
 				last = time.Now()
+				if cfg.Dir != "" {
+					if err := store.WriteFile(filepath.Join(cfg.Dir, headFile), []byte(block.Hex()+"\n"), 0o600); err != nil {
+						return fmt.Errorf("dev chain: %w", err)
+					}
+				}
 				cfg.Logger.Debug("dev chain sealed a block", "hash", block.Hex(), "transactions", uint(status.Pending))
 			}
 		}
@@ -116,7 +131,7 @@ func mine(ctx context.Context, cfg Config, url string) error {
 
 // start finds out the port first: the simulated chain does not tell which one it got.
 // Between choosing a free port and using it another process may take it; then another is tried.
-func start(listen string, alloc types.GenesisAlloc) (*simulated.Backend, string, error) {
+func start(listen string, alloc types.GenesisAlloc, dir string) (*simulated.Backend, string, error) {
 	var last error
 	for range attempts {
 		probe, err := net.Listen("tcp", listen)
@@ -133,7 +148,7 @@ func start(listen string, alloc types.GenesisAlloc) (*simulated.Backend, string,
 		if err != nil {
 			return nil, "", fmt.Errorf("%w on %q: %w", ErrListen, listen, err)
 		}
-		backend, err := serve(host, number, alloc)
+		backend, err := serve(host, number, alloc, dir)
 		if err == nil {
 			return backend, "http://" + address, nil
 		}
@@ -145,7 +160,7 @@ func start(listen string, alloc types.GenesisAlloc) (*simulated.Backend, string,
 	return nil, "", last
 }
 
-func serve(host string, port int, alloc types.GenesisAlloc) (backend *simulated.Backend, err error) {
+func serve(host string, port int, alloc types.GenesisAlloc, dir string) (backend *simulated.Backend, err error) {
 	// NewBackend has no error result and panics when its node does not start.
 	defer func() {
 		if r := recover(); r != nil {
@@ -157,9 +172,38 @@ func serve(host string, port int, alloc types.GenesisAlloc) (backend *simulated.
 	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
 		hosts = []string{"*"}
 	}
-	return simulated.NewBackend(alloc, func(n *node.Config, _ *ethconfig.Config) {
+	backend = simulated.NewBackend(alloc, func(n *node.Config, c *ethconfig.Config) {
 		n.HTTPHost, n.HTTPPort = host, port
 		n.HTTPModules = []string{"eth", "net", "web3", "txpool"}
 		n.HTTPVirtualHosts = hosts
-	}), nil
+		if dir != "" {
+			// The state of each block is on disk when the block is, also when the process
+			// is killed.
+			n.DataDir, c.NoPruning, c.StateScheme = dir, true, rawdb.HashScheme
+		}
+	})
+	if dir != "" {
+		if err := resume(backend, dir); err != nil {
+			return nil, errors.Join(err, backend.Close())
+		}
+	}
+	return backend, nil
+}
+
+// headFile names the last block: a simulated chain goes back to its first one whenever
+// it starts.
+const headFile = "head"
+
+func resume(backend *simulated.Backend, dir string) error {
+	raw, err := os.ReadFile(filepath.Join(dir, headFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := backend.Fork(common.HexToHash(strings.TrimSpace(string(raw)))); err != nil {
+		return fmt.Errorf("go on from the last block of %s: %w", dir, err)
+	}
+	return nil
 }

@@ -152,3 +152,54 @@ func TestRefuses(t *testing.T) {
 		t.Errorf("port in use: %v", err)
 	}
 }
+
+// A chain with a folder goes on where it was: balances, nonces, receipts.
+func TestKeepsItsBlocks(t *testing.T) {
+	faucet, err := devchain.NewFaucet()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, to := t.TempDir(), evm.Address{7}
+	var seen []*rpc.Receipt
+	for life := range 3 {
+		ctx, stop := context.WithCancel(t.Context())
+		ready, done := make(chan string, 1), make(chan error, 1)
+		go func() {
+			done <- devchain.Run(ctx, devchain.Config{
+				Dir: dir, Alloc: map[evm.Address]*big.Int{faucet.Address(): new(big.Int).Mul(ether, big.NewInt(100))},
+				Ready: func(url string) { ready <- url },
+			})
+		}()
+		var url string
+		select {
+		case url = <-ready:
+		case err := <-done:
+			t.Fatalf("life %d: %v", life, err)
+		}
+		client, err := rpc.Dial(t.Context(), url, devchain.ChainID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n, r := range seen {
+			again, err := client.Receipt(t.Context(), r.Hash)
+			if err != nil || again.Block != r.Block || again.BlockHash != r.BlockHash {
+				t.Errorf("life %d, payment %d: receipt %+v, was %+v: %v", life, n, again, r, err)
+			}
+		}
+		for range 2 {
+			r, err := faucet.Pay(t.Context(), client, to, ether)
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen = append(seen, r)
+		}
+		if got, err := client.Balance(t.Context(), to); err != nil || got.Cmp(new(big.Int).Mul(ether, big.NewInt(int64(len(seen))))) != 0 {
+			t.Errorf("life %d: balance %s after %d payments: %v", life, got, len(seen), err)
+		}
+		client.Close()
+		stop()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
