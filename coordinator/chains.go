@@ -14,10 +14,8 @@ import (
 const (
 	defaultConfirmations = 1
 	defaultBumpAfter     = 2 * time.Minute
-	// mostConfirmations and remembered go together: a payment is watched, and comes back if
-	// its block does not stand, as long as a chain that is worth paying on could take it back.
-	mostConfirmations = 1000
-	leastBumpAfter    = time.Second
+	mostConfirmations    = 1000
+	leastBumpAfter       = time.Second
 )
 
 // ChainSettings is how the coordinator reaches a chain, and how patient it is there.

@@ -65,6 +65,10 @@ type Coordinator struct {
 	flows    *errgroup.Group // nil unless Run runs
 	flowCtx  context.Context
 
+	newest  map[string]uint64       // chain -> its newest block, as seen last
+	hangs   map[canon.Digest]hang   // since when the newest version waits in the pool
+	settled map[canon.Digest]landed // what ended in a block that a chain may still take back
+
 	slots  chan struct{} // held by each session that runs
 	submit sync.Mutex    // one intent is admitted at a time: two must not claim one nonce, wallet or reference
 }
@@ -96,6 +100,9 @@ func New(cfg Config) (*Coordinator, error) {
 		running:  map[canon.Digest]chan struct{}{},
 		progress: map[canon.Digest]string{},
 		watchers: map[canon.Digest][]chan struct{}{},
+		newest:   map[string]uint64{},
+		hangs:    map[canon.Digest]hang{},
+		settled:  map[canon.Digest]landed{},
 	}
 	if err := c.load(); err != nil {
 		return nil, errors.Join(err, db.Close())
@@ -220,11 +227,16 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	for _, it := range unfinished {
 		if !it.ended() {
 			c.start(it.ID)
+		} else {
+			c.remember(&it)
 		}
 	}
 	g.Go(func() error { c.lookOut(ctx); return nil })
 	g.Go(func() error { return c.seen.hooks.Run(ctx) })
 	g.Go(func() error { return c.serveMetrics(ctx) })
+	for name := range c.settings.Chains {
+		g.Go(func() error { c.followChain(ctx, name); return nil })
+	}
 	g.Go(func() error { return server.Serve(lis) })
 	g.Go(func() error {
 		<-ctx.Done()
@@ -264,12 +276,12 @@ func (c *Coordinator) Close() error {
 	return errors.Join(c.audit.Close(), c.db.Close())
 }
 
-// start runs the flow of an intent unless it runs already.
-func (c *Coordinator) start(id canon.Digest) {
+// start runs the flow of an intent, and says so, unless it runs already.
+func (c *Coordinator) start(id canon.Digest) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, ok := c.running[id]; ok || c.flows == nil {
-		return
+		return false
 	}
 	wake := make(chan struct{}, 1)
 	c.running[id] = wake
@@ -279,11 +291,13 @@ func (c *Coordinator) start(id canon.Digest) {
 			c.mu.Lock()
 			delete(c.running, id)
 			delete(c.progress, id)
+			delete(c.hangs, id)
 			c.mu.Unlock()
 			c.changed(id)
 		}()
 		return c.flow(ctx, id, wake)
 	})
+	return true
 }
 
 // wake tells the flow of an intent that something about it is new.

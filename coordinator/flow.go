@@ -12,6 +12,7 @@ import (
 
 	"coffer/approval"
 	"coffer/canon"
+	"coffer/chain/evm"
 	"coffer/intent"
 	"coffer/partial"
 	"coffer/party"
@@ -27,8 +28,10 @@ const tries = 12
 // thing and saves it; whatever happens in between, the next run begins with the
 // same stage.
 //
-//	approval ◀─▶ signing ──▶ broadcast ──▶ done
-//	    └────────────┴───────────┴──────▶ refused, failed
+//	approval ◀─▶ signing ──▶ broadcast ◀─▶ confirmation ──▶ done
+//	    └────────────┴───────────┴──────────────┴──────▶ refused, failed
+//
+// A chain may take a block back: then broadcast comes again, also after done.
 func (c *Coordinator) flow(ctx context.Context, id canon.Digest, wake <-chan struct{}) error {
 	pause := backoff{}
 	for ctx.Err() == nil {
@@ -57,8 +60,8 @@ func (c *Coordinator) step(ctx context.Context, it *item, wake <-chan struct{}) 
 	if err != nil {
 		return c.end(it, pb.Stage_STAGE_FAILED, "INTENT", err.Error())
 	}
-	if it.Stage == pb.Stage_STAGE_BROADCAST {
-		return c.settle(ctx, it, i, wake)
+	if it.onChain() {
+		return c.settle(ctx, it, i, who, wake)
 	}
 	ready, err := c.standing(it, i, who, time.Now().Unix())
 	switch {
@@ -142,13 +145,8 @@ func (c *Coordinator) preview(it *item, i *intent.Intent, who intent.Initiator, 
 	return set.Decide(facts, granted.Votes), granted, nil
 }
 
-// sign builds the transaction, asks every signer, has exactly Need of those
-// who would sign do it, and combines.
+// sign builds the transaction and has it signed.
 func (c *Coordinator) sign(ctx context.Context, it *item, i *intent.Intent) error {
-	record, err := c.wallet(i.Wallet)
-	if err != nil {
-		return err
-	}
 	leave, err := c.enter(ctx, it)
 	if err != nil || leave == nil {
 		return err
@@ -157,53 +155,67 @@ func (c *Coordinator) sign(ctx context.Context, it *item, i *intent.Intent) erro
 	// Built anew for each try, at the fee of the day: of all that were ever signed for
 	// this intent at most one can be mined, they share its account and nonce.
 	c.say(it.ID, "building the transaction")
-	unsigned, err := c.build(ctx, i)
+	unsigned, err := c.build(ctx, it, i)
 	if err != nil {
 		return err
+	}
+	v, err := c.signed(ctx, it, i, unsigned)
+	if err != nil || v == nil {
+		return err
+	}
+	it.phaseDone("signing", time.Now())
+	it.Sent = append(it.Sent, *v)
+	it.Stage, it.Detail = pb.Stage_STAGE_BROADCAST, "signed by "+strings.Join(v.SignedBy, " and ")
+	return c.passOn(it, i)
+}
+
+// signed asks every signer, has exactly Need of those who would sign do it, and combines.
+// Nothing without an error means that the item has moved on.
+func (c *Coordinator) signed(ctx context.Context, it *item, i *intent.Intent, unsigned *evm.Unsigned) (*sent, error) {
+	record, err := c.wallet(i.Wallet)
+	if err != nil {
+		return nil, err
 	}
 	it.Unsigned = unsigned.Encode()
 	willing, err := c.ask(ctx, it, record.Quorum)
 	if err != nil || willing == nil {
-		return err
+		return nil, err
 	}
 	signers := choose(willing, record.Quorum.Need, it.Quorums, time.Now())
 	if signers == nil {
-		return fmt.Errorf("%s would sign, and no %d of them are connected to each other", quorumKey(willing), record.Quorum.Need)
+		return nil, fmt.Errorf("%s would sign, and no %d of them are connected to each other", quorumKey(willing), record.Quorum.Need)
 	}
 	names := make([]string, len(signers))
 	for n, s := range signers {
 		names[n] = string(s.id)
 	}
 	if err := c.record("SESSION", it.ID, map[string]string{"signers": strings.Join(names, ",")}); err != nil {
-		return err
+		return nil, err
 	}
 	c.say(it.ID, "%s sign", strings.Join(names, " and "))
 	partials, err := c.session(ctx, it, signers)
 	if ctx.Err() != nil {
-		return ctx.Err() // this coordinator stops: nobody failed
+		return nil, ctx.Err() // this coordinator stops: nobody failed
 	}
 	if err != nil {
-		return c.retry(it, signers, false, err)
+		return nil, c.retry(it, signers, false, err)
 	}
 	sig, err := partial.Combine(unsigned.Digest(), record.PublicKey, record.Quorum.Need, partials)
 	if err != nil {
 		// Somebody's partial is wrong and it cannot be told whose: try others.
-		return c.retry(it, signers, false, err)
+		return nil, c.retry(it, signers, false, err)
 	}
 	raw, hash, err := unsigned.Assemble(sig)
 	if err != nil {
-		return c.retry(it, signers, false, err)
+		return nil, c.retry(it, signers, false, err)
 	}
 	for _, s := range signers {
 		s.count(true, time.Now())
 	}
-	it.phaseDone("signing", time.Now())
-	it.Raw, it.Hash, it.SignedBy = raw, fmt.Sprintf("0x%x", hash), names
-	it.Stage, it.Detail = pb.Stage_STAGE_BROADCAST, "signed by "+strings.Join(names, " and ")
-	if err := c.record("SIGNED", it.ID, map[string]string{"transaction": it.Hash, "signers": strings.Join(names, ",")}); err != nil {
-		return err
+	if err := c.record("SIGNED", it.ID, map[string]string{"transaction": fmt.Sprintf("0x%x", hash), "signers": strings.Join(names, ",")}); err != nil {
+		return nil, err
 	}
-	return c.passOn(it, i)
+	return &sent{Raw: raw, SignedBy: names, Time: time.Now().UnixMilli()}, nil
 }
 
 // enter waits for the turn of a session. A nil leave without an error means that the
@@ -238,7 +250,7 @@ func (c *Coordinator) passOn(it *item, i *intent.Intent) error {
 			return err
 		}
 		if by := approval.Tally(c.charter, i, it.ID, stored.Statements, time.Now().Unix()).Rejected; len(by) > 0 {
-			it.Raw, it.Hash = nil, ""
+			it.Sent = nil
 			return c.end(it, pb.Stage_STAGE_FAILED, "REJECTED", fmt.Sprintf("rejected by %s while it was signed; it is not broadcast, but nonce %d is spoken for: ask for a cancel of it", strings.Join(by, ", "), i.Nonce))
 		}
 		it.Updated = time.Now().UnixMilli()
@@ -266,6 +278,8 @@ func (c *Coordinator) ask(ctx context.Context, it *item, q party.Quorum) ([]*sig
 	switch {
 	case len(t.sign) >= q.Need:
 		return t.sign, nil
+	case q.Of-len(t.refuse) < q.Need && it.onChain():
+		return nil, fmt.Errorf("refused by the signers: %s", strings.Join(t.reasons, " | "))
 	case q.Of-len(t.refuse) < q.Need:
 		// The refusals are final for this intent, whoever else may come back.
 		return nil, c.end(it, pb.Stage_STAGE_REFUSED, "REFUSED", "refused by the signers: "+strings.Join(t.reasons, " | "))
@@ -308,7 +322,7 @@ func (c *Coordinator) retry(it *item, signers []*signer, ceremony bool, cause er
 	if !absent {
 		it.Tries++
 	}
-	if it.Tries >= tries {
+	if it.Tries >= tries && !it.onChain() { // what was sent before may be mined whatever fails now
 		return c.end(it, pb.Stage_STAGE_FAILED, "TRIES", fmt.Sprintf("%d tries failed, the last one: %v", it.Tries, cause))
 	}
 	if err := c.record("SESSION_FAILED", it.ID, map[string]string{"error": cause.Error()}); err != nil {
@@ -379,6 +393,7 @@ func (c *Coordinator) end(it *item, stage pb.Stage, code, detail string) error {
 	if err := c.save(it); err != nil {
 		return err
 	}
+	c.remember(it)
 	c.over(it)
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"coffer/approval"
 	"coffer/canon"
+	"coffer/chain/evm"
 	"coffer/intent"
 	pb "coffer/proto/coffer/v1"
 	"coffer/store"
@@ -32,11 +33,9 @@ type item struct {
 	Code     string             `json:"code,omitempty"`
 	Verdicts map[string]verdRec `json:"verdicts,omitempty"`
 
-	Unsigned []byte         `json:"unsigned,omitempty"`
-	Raw      []byte         `json:"raw,omitempty"`
-	Hash     string         `json:"hash,omitempty"`
-	SignedBy []string       `json:"signed_by,omitempty"`
-	Block    uint64         `json:"block,omitempty"`
+	Unsigned []byte         `json:"unsigned,omitempty"` // what the signers were asked to sign last
+	Sent     []sent         `json:"sent,omitempty"`     // oldest first; at most one of them is ever mined
+	Mined    *mined         `json:"mined,omitempty"`
 	Wallet   []byte         `json:"wallet,omitempty"`  // protobuf of the signed record
 	Tries    int            `json:"tries,omitempty"`   // sessions or ceremonies that failed
 	Quorums  map[string]int `json:"quorums,omitempty"` // signers -> how often they failed together
@@ -45,6 +44,45 @@ type item struct {
 	Since   int64   `json:"since"`   // Unix milliseconds, begin of this phase
 	Created int64   `json:"created"` // Unix milliseconds
 	Updated int64   `json:"updated"` // Unix milliseconds
+}
+
+// sent is one signed transaction of an intent. A higher fee makes another one.
+type sent struct {
+	Raw      []byte   `json:"raw"`
+	SignedBy []string `json:"signed_by,omitempty"` // empty: found on the chain, by whom it was signed is not known
+	Time     int64    `json:"time"`                // Unix milliseconds
+}
+
+func (s *sent) hash() [32]byte { return evm.Hash(s.Raw) }
+
+// mined is where the chain has one of them.
+type mined struct {
+	Hash      canon.Digest `json:"hash"` // of the transaction
+	Block     uint64       `json:"block"`
+	BlockHash canon.Digest `json:"block_hash"`
+	Reverted  bool         `json:"reverted,omitempty"`
+}
+
+// hashes are those of all that was sent, the newest first: the likeliest to be mined.
+func (it *item) hashes() [][32]byte {
+	out := make([][32]byte, 0, len(it.Sent))
+	for n := range it.Sent {
+		out = append(out, it.Sent[len(it.Sent)-1-n].hash())
+	}
+	return out
+}
+
+// version is the transaction that counts: the one that was mined, else the newest.
+func (it *item) version() *sent {
+	for n := range it.Sent {
+		if it.Mined != nil && it.Sent[n].hash() == it.Mined.Hash {
+			return &it.Sent[n]
+		}
+	}
+	if len(it.Sent) == 0 {
+		return nil
+	}
+	return &it.Sent[len(it.Sent)-1]
 }
 
 // verdRec is a signer's newest verdict, or why it could not be asked.
@@ -57,6 +95,11 @@ type verdRec struct {
 type phase struct {
 	Name         string `json:"name"`
 	Milliseconds int64  `json:"ms"`
+}
+
+// onChain says that it is signed, and what can still stop it is a cancel at most.
+func (it *item) onChain() bool {
+	return it.Stage == pb.Stage_STAGE_BROADCAST || it.Stage == pb.Stage_STAGE_CONFIRMATION
 }
 
 func (it *item) ended() bool {
@@ -100,11 +143,12 @@ type items struct {
 	refs    *store.Table // digest of initiator and reference -> digest
 	records *store.Table // wallet name -> protobuf of the signed record
 	cancels *store.Table // digest of an intent -> digest of the cancel that was mined in its place
+	sent    *store.Table // hash of a signed transaction -> digest of its intent
 }
 
 func openItems(db *bbolt.DB) (*items, error) {
 	s := &items{db: db, writer: store.NewWriter(db)}
-	for name, table := range map[string]**store.Table{"intents": &s.intents, "references": &s.refs, "wallets": &s.records, "cancelled": &s.cancels} {
+	for name, table := range map[string]**store.Table{"intents": &s.intents, "references": &s.refs, "wallets": &s.records, "cancelled": &s.cancels, "transactions": &s.sent} {
 		var err error
 		if *table, err = store.OpenTable(db, name); err != nil {
 			return nil, err
@@ -165,7 +209,7 @@ func (s *items) addStatement(id canon.Digest, signed approval.Signed) (it *item,
 		if it.ended() {
 			return errEnded
 		}
-		if it.Stage == pb.Stage_STAGE_BROADCAST {
+		if it.onChain() {
 			return errSigned
 		}
 		var changed bool
@@ -295,10 +339,33 @@ func (s *items) wallets() (map[string][]byte, error) {
 	return out, err
 }
 
+// byTransaction answers the intent for which a transaction was signed, or nil.
+func (s *items) byTransaction(hash [32]byte) (it *item, err error) {
+	err = store.View(s.db, func(tx *bbolt.Tx) error {
+		id, known, err := s.sent.Get(tx, hash[:])
+		if err != nil || !known {
+			return err
+		}
+		it, err = s.read(tx, id)
+		return err
+	})
+	return it, err
+}
+
 func (s *items) put(tx *bbolt.Tx, it item) error {
 	raw, err := json.Marshal(it)
 	if err != nil {
 		return err
+	}
+	for _, hash := range it.hashes() {
+		if _, known, err := s.sent.Get(tx, hash[:]); err != nil {
+			return err
+		} else if known {
+			continue
+		}
+		if err := s.sent.Put(tx, hash[:], it.ID[:]); err != nil {
+			return err
+		}
 	}
 	return s.intents.Put(tx, it.ID[:], raw)
 }

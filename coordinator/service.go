@@ -271,8 +271,8 @@ func (c *Coordinator) admitCancel(i *intent.Intent) error {
 		return status.Error(codes.Internal, err.Error())
 	case subject.Kind != intent.Transfer:
 		return status.Errorf(codes.InvalidArgument, "cancel: intent %s is no payment: reject it instead", it.ID.Short())
-	case it.Block != 0:
-		return status.Errorf(codes.FailedPrecondition, "cancel: intent %s is mined in block %d: it is too late", it.ID.Short(), it.Block)
+	case it.Mined != nil:
+		return status.Errorf(codes.FailedPrecondition, "cancel: intent %s is mined in block %d: it is too late", it.ID.Short(), it.Mined.Block)
 	case subject.Wallet != i.Wallet, subject.Chain != i.Chain, subject.Account != i.Account, subject.Nonce != i.Nonce:
 		return status.Errorf(codes.InvalidArgument, "cancel: it must name wallet, chain, account and nonce of intent %s: %s, %s, %s, %d", it.ID.Short(), subject.Wallet, subject.Chain, subject.Account, subject.Nonce)
 	}
@@ -465,9 +465,9 @@ func (s *service) view(it *item) (*pb.IntentView, error) {
 	c := s.c
 	v := &pb.IntentView{
 		Id: it.ID.String(), Intent: signedMessage(it.Intent.Raw, it.Intent.Signature), Statements: statements(it.Statements),
-		Stage: it.Stage, Detail: it.Detail, UnsignedTx: it.Unsigned, RawTx: it.Raw, TxHash: it.Hash, SignedBy: it.SignedBy,
-		Block: it.Block, FailureCode: it.Code, Updated: it.Updated,
+		Stage: it.Stage, Detail: it.Detail, UnsignedTx: it.Unsigned, FailureCode: it.Code, Updated: it.Updated,
 	}
+	c.showTransactions(v, it)
 	for _, p := range it.Phases {
 		v.Phases = append(v.Phases, &pb.Phase{Name: p.Name, Milliseconds: p.Milliseconds})
 	}

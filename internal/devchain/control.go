@@ -80,5 +80,8 @@ func (c *Control) Rewind(ctx context.Context, blocks uint64) error {
 	if err := c.backend.Fork(parent.Hash()); err != nil {
 		return fmt.Errorf("rewind dev chain: %w", err)
 	}
+	// The pool must have seen the old head before another block comes, or it takes back what
+	// was in the blocks that are gone.
+	c.backend.Rollback()
 	return nil
 }
