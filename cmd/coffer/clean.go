@@ -16,6 +16,12 @@ func clean(v *pb.IntentView) {
 			list[i] = cli.Clean(list[i])
 		}
 	}
+	for _, sent := range v.Sent {
+		sent.TxHash = cli.Clean(sent.TxHash)
+		for i := range sent.SignedBy {
+			sent.SignedBy[i] = cli.Clean(sent.SignedBy[i])
+		}
+	}
 	for _, rec := range v.Verdicts {
 		rec.Signer, rec.Error = cli.Clean(rec.Signer), cli.Clean(rec.Error)
 	}

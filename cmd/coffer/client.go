@@ -323,25 +323,38 @@ func (c *client) checkResult(s *shown) error {
 		return nil
 	}
 	if len(v.RawTx) == 0 {
-		if v.TxHash != "" || v.Block != 0 || v.Stage == pb.Stage_STAGE_DONE || v.Stage == pb.Stage_STAGE_BROADCAST {
+		if v.TxHash != "" || v.Block != 0 || len(v.Sent) > 0 || v.Stage == pb.Stage_STAGE_DONE || signedStage(v.Stage) {
 			return bad("it as signed, without the transaction")
 		}
 		return nil
 	}
-	from, u, err := evm.Recover(v.RawTx)
-	if err != nil {
-		return bad("a transaction that cannot be read (%v)", err)
+	check := func(raw []byte, hash string) error {
+		from, u, err := evm.Recover(raw)
+		if err != nil {
+			return bad("a transaction that cannot be read (%v)", err)
+		}
+		if from.String() != s.intent.Account {
+			return bad("a transaction signed by %s, not by %s", from, s.intent.Account)
+		}
+		for _, m := range evm.Compare(s.intent, c.charter, from, u) {
+			return bad("a transaction that is not what was asked for: %s", m)
+		}
+		if got := evm.Hash(raw); fmt.Sprintf("0x%x", got) != hash {
+			return bad("transaction 0x%x under the hash %s", got, hash)
+		}
+		return nil
 	}
-	if from.String() != s.intent.Account {
-		return bad("a transaction signed by %s, not by %s", from, s.intent.Account)
+	for _, version := range v.Sent {
+		if err := check(version.RawTx, version.TxHash); err != nil {
+			return err
+		}
 	}
-	for _, m := range evm.Compare(s.intent, c.charter, from, u) {
-		return bad("a transaction that is not what was asked for: %s", m)
-	}
-	if hash := evm.Hash(v.RawTx); fmt.Sprintf("0x%x", hash) != v.TxHash {
-		return bad("transaction 0x%x under the hash %s", hash, v.TxHash)
-	}
-	return nil
+	return check(v.RawTx, v.TxHash)
+}
+
+// signedStage says that a transaction is signed, and on its way into the chain or in it.
+func signedStage(s pb.Stage) bool {
+	return s == pb.Stage_STAGE_BROADCAST || s == pb.Stage_STAGE_CONFIRMATION
 }
 
 func (c *client) get(ctx context.Context, id string) (*shown, error) {

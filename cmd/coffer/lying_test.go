@@ -209,6 +209,9 @@ func TestLyingCoordinator(t *testing.T) {
 		"a hash without a transaction":     func(v *pb.IntentView) { v.TxHash = paidView.TxHash },
 		"another intent's transaction":     func(v *pb.IntentView) { v.RawTx, v.TxHash = paidView.RawTx, paidView.TxHash },
 		"a transaction that is none":       func(v *pb.IntentView) { v.RawTx = []byte("paid") },
+		"a version of another intent":      func(v *pb.IntentView) { v.Sent = paidView.Sent },
+		"versions, none of them shown":     func(v *pb.IntentView) { v.Sent = []*pb.Sent{{TxHash: "0x00"}} },
+		"confirmed, without a transaction": func(v *pb.IntentView) { v.Stage = pb.Stage_STAGE_CONFIRMATION },
 		"a transaction of another account": func(v *pb.IntentView) { v.RawTx = resigned(t, paidView.RawTx) },
 	}
 	commands := map[string][]string{

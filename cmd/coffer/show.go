@@ -63,7 +63,7 @@ func (says signerSays) words(now time.Time) string {
 
 // texts are the reasons of the rules, as this program counted.
 func (s *shown) texts(outcome policy.Outcome) []string {
-	if over(s.view.Stage) || s.view.Stage == pb.Stage_STAGE_BROADCAST || s.decision.Outcome != outcome {
+	if over(s.view.Stage) || signedStage(s.view.Stage) || s.decision.Outcome != outcome {
 		return nil
 	}
 	var out []string
@@ -183,9 +183,40 @@ func describe(w io.Writer, s *shown, as string, now time.Time) {
 		line(w, "transaction", "%s", s.view.TxHash)
 		line(w, "signed by", "%s", strings.Join(s.view.SignedBy, ", "))
 	}
+	if len(s.view.Sent) > 1 {
+		for n, v := range versionsOf(s) {
+			line(w, fmt.Sprintf("version %d", n+1), "%s, at most %s wei per gas, signed %s by %s", v.TxHash, v.FeeCap, v.Signed, strings.Join(v.SignedBy, ", "))
+		}
+	}
 	if s.view.Block != 0 {
 		line(w, "block", "%d", s.view.Block)
 	}
+	if s.view.Stage == pb.Stage_STAGE_CONFIRMATION {
+		line(w, "confirmed", "%d of %d", s.view.Confirmations, s.view.ConfirmationsWanted)
+	}
+}
+
+// version is one transaction that was signed for an intent; at most one of them is mined.
+type version struct {
+	TxHash   string   `json:"tx_hash"`
+	FeeCap   string   `json:"fee_cap"` // wei per gas
+	TipCap   string   `json:"tip_cap"` // wei per gas
+	SignedBy []string `json:"signed_by"`
+	Signed   string   `json:"signed"`
+}
+
+// versionsOf are those of an intent, oldest first. Their fees are read from the
+// transactions, which check has found to be what was asked for.
+func versionsOf(s *shown) []version {
+	var out []version
+	for _, sent := range s.view.Sent {
+		v := version{TxHash: sent.TxHash, SignedBy: sent.SignedBy, Signed: time.UnixMilli(sent.Time).UTC().Format(time.RFC3339)}
+		if _, u, err := evm.Recover(sent.RawTx); err == nil {
+			v.FeeCap, v.TipCap = u.FeeCap.String(), u.TipCap.String()
+		}
+		out = append(out, v)
+	}
+	return out
 }
 
 // relative says how far a time is from now, as people do.
@@ -316,7 +347,10 @@ type report struct {
 	TxHash      string           `json:"tx_hash,omitempty"`
 	RawTx       string           `json:"raw_tx,omitempty"`
 	SignedBy    []string         `json:"signed_by,omitempty"`
+	Versions    []version        `json:"versions,omitempty"`
 	Block       uint64           `json:"block,omitempty"`
+	Confirmed   uint32           `json:"confirmations,omitempty"`
+	Wanted      uint32           `json:"confirmations_wanted,omitempty"`
 	Phases      map[string]int64 `json:"phase_ms,omitempty"`
 	Updated     string           `json:"updated"`
 }
@@ -326,8 +360,11 @@ func reportOf(s *shown, as string) report {
 		ID: s.id.String(), Kind: string(s.intent.Kind), Stage: stageName(s.view.Stage), Detail: s.view.Detail,
 		FailureCode: s.view.FailureCode, Request: requestOf(s), Rules: s.rules, Missing: s.texts(policy.Wait), Denied: s.texts(policy.Deny),
 		ApprovedBy: s.approvers(), RejectedBy: s.granted.Rejected, Yours: s.wants(as),
-		Verdicts: s.verdicts, TxHash: s.view.TxHash, SignedBy: s.view.SignedBy, Block: s.view.Block,
+		Verdicts: s.verdicts, TxHash: s.view.TxHash, SignedBy: s.view.SignedBy, Versions: versionsOf(s), Block: s.view.Block,
 		Updated: time.UnixMilli(s.view.Updated).UTC().Format(time.RFC3339),
+	}
+	if s.view.Stage == pb.Stage_STAGE_CONFIRMATION {
+		r.Confirmed, r.Wanted = s.view.Confirmations, s.view.ConfirmationsWanted
 	}
 	if !over(s.view.Stage) {
 		r.Progress = s.view.Progress
