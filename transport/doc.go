@@ -8,9 +8,9 @@
 // network.
 //
 // What it does not promise: that a frame arrives, or arrives once. A frame may be lost
-// when a queue is full or a connection breaks, and may come twice around a reconnect.
-// A session lives with that: it drops equal copies, ends by its deadline, and is tried
-// again under a new ID.
+// when a queue is full, or the peer is away for long or started anew, and may come twice
+// around a reconnect. A session lives with that: it drops equal copies, ends by its
+// deadline, and is tried again under a new ID.
 //
 // A peer that is gone is known within two seconds, though it took no leave: its process
 // was stopped, or the network swallows what is sent.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -63,12 +64,12 @@ func (l *Link) receive(r *remote, s network.Stream) error {
 	if err != nil {
 		return err
 	}
-	answer := l.hello
+	mine := l.hello
 	refusal := greeting.accept(l.cluster)
 	if refusal != nil {
-		answer.Refused = clip(refusal.Error(), maxRefusal)
+		mine.Refused = clip(refusal.Error(), maxRefusal)
 	}
-	if err := writeHello(s, &answer); err != nil {
+	if err := writeHello(s, &mine); err != nil {
 		return err
 	}
 	if refusal != nil {
@@ -98,6 +99,7 @@ func (l *Link) receive(r *remote, s network.Stream) error {
 	r.replace(me)
 
 	asked := make(chan uint64, 1)
+	var taken atomic.Uint64
 	l.tasks.Go(func() {
 		beat := time.NewTicker(beatEvery)
 		defer beat.Stop()
@@ -107,7 +109,7 @@ func (l *Link) receive(r *remote, s network.Stream) error {
 			select {
 			case <-beat.C:
 			case n := <-asked:
-				say = encodeAnswer(n, time.Now())
+				say = answer{beats: n, taken: taken.Load(), clock: time.Now()}.encode()
 			case <-ctx.Done():
 				return
 			}
@@ -133,6 +135,12 @@ func (l *Link) receive(r *remote, s network.Stream) error {
 		// A full mailbox holds this peer back through its stream's window.
 		select {
 		case l.frames <- transport.Frame{From: r.id, Data: data}:
+			if taken.Add(1)%answerAfter == 0 {
+				select {
+				case asked <- 0:
+				default: // the one that waits says it
+				}
+			}
 		case <-ctx.Done():
 			return ctx.Err()
 		}

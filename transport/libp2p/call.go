@@ -101,6 +101,8 @@ func (l *Link) session(ctx context.Context, r *remote) (up bool, err error) {
 	drain(r.restarted)
 	r.meet(answer)
 	r.mu.Lock()
+	r.queue.rewind(r.renewed)
+	r.renewed = false
 	r.state.Connected, r.state.Since, r.state.Problem = true, time.Now(), nil
 	r.mu.Unlock()
 	r.log.Info("peer is connected", "address", s.Conn().RemoteMultiaddr().String())
@@ -160,13 +162,12 @@ func (l *Link) send(ctx context.Context, r *remote, s network.Stream) error {
 		return failed(err)
 	}
 	for {
-		if data, ok := r.queue.first(time.Now()); ok {
+		if data, ok := r.queue.next(time.Now()); ok {
 			crashpoint.Hit("link.send")
 			if err := writeFrame(s, data, frameTime); err != nil {
 				return failed(err)
 			}
 			crashpoint.Hit("link.sent")
-			r.queue.done(data)
 			select {
 			case err := <-heard:
 				return fmt.Errorf("peer is gone: %w", err)
@@ -202,13 +203,14 @@ func (r *remote) listen(s network.Stream, asked *beats) error {
 		if len(data) == 0 {
 			continue
 		}
-		n, clock, err := parseAnswer(data)
+		a, err := parseAnswer(data)
 		if err != nil {
 			return err
 		}
-		if trip, ok := asked.answered(n, time.Now()); ok {
+		r.queue.confirm(a.taken)
+		if trip, ok := asked.answered(a.beats, time.Now()); ok {
 			r.mu.Lock()
-			r.state.RoundTrip, r.state.ClockAhead = trip, time.Until(clock)+trip/2
+			r.state.RoundTrip, r.state.ClockAhead = trip, time.Until(a.clock)+trip/2
 			r.mu.Unlock()
 		}
 	}

@@ -76,7 +76,7 @@ func TestQueue(t *testing.T) {
 		if err := q.Push([]byte{1}, now); !errors.Is(err, transport.ErrQueueFull) {
 			t.Errorf("one too many: %v", err)
 		}
-		first, _ := q.First(now)
+		first, _ := q.Next(now)
 		if first[0] != 0 {
 			t.Errorf("the oldest was dropped, not the newest")
 		}
@@ -85,9 +85,13 @@ func TestQueue(t *testing.T) {
 		if err := q.Push([]byte("fresh"), later); err != nil {
 			t.Fatal(err)
 		}
-		q.Done(first) // it has expired meanwhile: nothing else may be removed for it
-		if got, _ := q.First(later); string(got) != "fresh" {
-			t.Errorf("first is %q", got)
+		if got, _ := q.Next(later); string(got) != "fresh" {
+			t.Errorf("next is %q", got)
+		}
+		q.Confirm(1) // the one that has expired: nothing else may be removed for it
+		q.Rewind(false)
+		if got, _ := q.Next(later); string(got) != "fresh" {
+			t.Errorf("after a new connection next is %q", got)
 		}
 	})
 	t.Run("bytes", func(t *testing.T) {
@@ -100,11 +104,53 @@ func TestQueue(t *testing.T) {
 		if err := q.Push([]byte{1}, now); !errors.Is(err, transport.ErrQueueFull) {
 			t.Errorf("over 8 MiB: %v", err)
 		}
-		first, _ := q.First(now)
-		q.Done(first)
-		if err := q.Push([]byte{1}, now); err != nil {
-			t.Errorf("after one was written: %v", err)
+		q.Confirm(1) // of what was not even written
+		_, _ = q.Next(now)
+		if err := q.Push([]byte{1}, now); !errors.Is(err, transport.ErrQueueFull) {
+			t.Errorf("what is not confirmed was given up: %v", err)
 		}
+		q.Confirm(1)
+		if err := q.Push([]byte{1}, now); err != nil {
+			t.Errorf("after one was taken: %v", err)
+		}
+	})
+	t.Run("streams", func(t *testing.T) {
+		q := libp2p.NewQueue()
+		want := func(frames string) {
+			t.Helper()
+			got := ""
+			for data, ok := q.Next(now); ok; data, ok = q.Next(now) {
+				got += string(data)
+			}
+			if got != frames {
+				t.Errorf("written are %q, want %q", got, frames)
+			}
+		}
+		push := func(frames string) {
+			t.Helper()
+			for _, f := range frames {
+				if err := q.Push([]byte(string(f)), now); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		push("abcd")
+		want("abcd")
+		q.Confirm(1)
+		q.Confirm(1) // counts all of the stream, not what is new
+		q.Rewind(false)
+		push("e")
+		want("bcde")
+		q.Confirm(2)
+		push("f")
+		want("f")
+		q.Rewind(true) // a new process
+		want("")
+		push("gh")
+		want("gh")
+		q.Confirm(1 << 63)
+		q.Rewind(false)
+		want("")
 	})
 }
 

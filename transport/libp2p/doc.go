@@ -10,8 +10,9 @@
 // begins with a hello of each side (hello.go), which binds the cluster and the
 // protocol's version; then come frames, each behind its length in four bytes, and
 // beats, which are frames of length zero, in both directions. The receiver answers a
-// beat with its number and the time, from which the sender knows the round trip and
-// how the clocks differ. A side that hears nothing for 1.8 seconds cuts the connection
+// beat with its number, how many frames it took, and the time: the sender knows the
+// round trip and how the clocks differ, and writes again on the next connection what
+// the one that broke had not delivered. A side that hears nothing for 1.8 seconds cuts the connection
 // and tries again, after a pause that doubles up to five seconds, with jitter; a
 // connection from the peer ends the pause.
 //

@@ -43,7 +43,9 @@ func Judge(raw []byte, cluster canon.Digest) error {
 }
 
 // Answer is what a receiver says to its nth beat.
-func Answer(n uint64, clock time.Time) []byte { return encodeAnswer(n, clock) }
+func Answer(n, taken uint64, clock time.Time) []byte {
+	return answer{n, taken, clock}.encode()
+}
 
 // The pauses between calls.
 var (
@@ -73,10 +75,11 @@ func WriteFrame(data []byte) []byte {
 // Queue is a peer's queue.
 type Queue struct{ q *queue }
 
-func NewQueue() Queue                                        { return Queue{newQueue()} }
-func (q Queue) Push(data []byte, now time.Time) error        { return q.q.push(data, now) }
-func (q Queue) First(now time.Time) (data []byte, some bool) { return q.q.first(now) }
-func (q Queue) Done(data []byte)                             { q.q.done(data) }
+func NewQueue() Queue                                       { return Queue{newQueue()} }
+func (q Queue) Push(data []byte, now time.Time) error       { return q.q.push(data, now) }
+func (q Queue) Next(now time.Time) (data []byte, some bool) { return q.q.next(now) }
+func (q Queue) Confirm(n uint64)                            { q.q.confirm(n) }
+func (q Queue) Rewind(renewed bool)                         { q.q.rewind(renewed) }
 
 const (
 	QueueFrames = queueFrames

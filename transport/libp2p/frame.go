@@ -71,19 +71,34 @@ func readFrame(r wire, limit int, wait time.Duration) ([]byte, error) {
 	return data, nil
 }
 
-// answerLen is the size of what a receiver answers to a beat: how many beats it has
-// read on the stream, which says which beat it answers, and its wall clock.
-const answerLen = 8 + 8
-
-func encodeAnswer(beats uint64, clock time.Time) []byte {
-	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, beats), uint64(clock.UnixNano()))
+// answer is what a receiver says now and then, and to every beat.
+type answer struct {
+	beats uint64    // how many it has read on the stream: which one it answers; 0 for none
+	taken uint64    // how many frames it has taken off the stream
+	clock time.Time // its wall clock
 }
 
-func parseAnswer(raw []byte) (beats uint64, clock time.Time, err error) {
+const (
+	answerLen = 3 * 8
+	// answerAfter is how many frames a receiver takes before it says so without a beat:
+	// few, compared with what a sender's queue holds.
+	answerAfter = 32
+)
+
+func (a answer) encode() []byte {
+	out := binary.BigEndian.AppendUint64(nil, a.beats)
+	out = binary.BigEndian.AppendUint64(out, a.taken)
+	return binary.BigEndian.AppendUint64(out, uint64(a.clock.UnixNano()))
+}
+
+func parseAnswer(raw []byte) (answer, error) {
 	if len(raw) != answerLen {
-		return 0, time.Time{}, fmt.Errorf("%w: answer of %d bytes, want %d", ErrMalformed, len(raw), answerLen)
+		return answer{}, fmt.Errorf("%w: answer of %d bytes, want %d", ErrMalformed, len(raw), answerLen)
 	}
-	return binary.BigEndian.Uint64(raw), time.Unix(0, int64(binary.BigEndian.Uint64(raw[8:]))), nil
+	return answer{
+		beats: binary.BigEndian.Uint64(raw), taken: binary.BigEndian.Uint64(raw[8:]),
+		clock: time.Unix(0, int64(binary.BigEndian.Uint64(raw[16:]))),
+	}, nil
 }
 
 func writeHello(w wire, h *hello) error { return writeFrame(w, h.encode(), openTime) }

@@ -341,6 +341,7 @@ type remote struct {
 	mu       sync.Mutex // guards what follows
 	state    transport.PeerState
 	instance [instanceLen]byte
+	renewed  bool // the instance is another one since the last stream to it
 	inbound  *receiver
 }
 
@@ -355,6 +356,7 @@ func (r *remote) meet(h *hello) (renewed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	renewed = r.instance != h.Instance && r.instance != [instanceLen]byte{}
+	r.renewed = r.renewed || renewed
 	r.instance, r.state.Version, r.state.Process = h.Instance, printable(h.Build), hex.EncodeToString(h.Instance[:])
 	return renewed
 }

@@ -3,6 +3,7 @@ package libp2p_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -704,6 +705,66 @@ func TestSilentDeathIsKnownSoon(t *testing.T) {
 	}
 }
 
+// What a connection that broke had not delivered comes on the next one, in order: a blip
+// costs a session time, and not its life.
+func TestABlipLosesNothing(t *testing.T) {
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			m := openMesh(t, k, alice, bob)
+			transporttest.Meet(t, m, alice, bob)
+			const count = 120
+			// All is read at once, so that it is the line that holds frames, not the reader.
+			type result struct{ next, again uint32 }
+			ended := make(chan result, 1)
+			go func() {
+				var r result
+				for f := range m.Link(bob).Frames() {
+					switch got := binary.BigEndian.Uint32(f.Data); {
+					case got == r.next:
+						r.next++
+					case got < r.next:
+						r.again++
+					default:
+						t.Errorf("frame %d comes before frame %d", got, r.next)
+						r.next = count
+					}
+					if r.next == count {
+						ended <- r
+						return
+					}
+				}
+			}()
+			for n := uint32(0); n < count; n++ {
+				switch n {
+				case 30:
+					m.Cut(alice, bob)
+				case 40:
+					m.Heal()
+				case 60:
+					for _, p := range m.proxies {
+						p.stall(true)
+					}
+				case 80:
+					transporttest.Eventually(t, transporttest.Patience, "the silence is noticed", func() bool { return !m.Link(alice).Connected(bob) })
+					for _, p := range m.proxies {
+						p.stall(false)
+					}
+				}
+				// Large ones, so that much is under way when the line breaks.
+				if err := m.Link(alice).Send(bob, append(binary.BigEndian.AppendUint32(nil, n), make([]byte, 32<<10)...)); err != nil {
+					t.Fatalf("frame %d: %v", n, err)
+				}
+			}
+			select {
+			case r := <-ended:
+				t.Logf("%d frames came twice", r.again)
+			case <-time.After(transporttest.Patience):
+				t.Error("not all frames arrive")
+			}
+		})
+	}
+}
+
 // A peer that is away is called again and again, ever more seldom but never less than
 // every five seconds, and not in step.
 func TestPauses(t *testing.T) {
@@ -743,7 +804,7 @@ func TestStateOfAStrangeClock(t *testing.T) {
 			}
 			// An answer to nothing, before the one to what was asked: it counts for nothing.
 			for _, n := range []uint64{beats + 1e6, beats} {
-				if _, err := s.Write(libp2p.WriteFrame(libp2p.Answer(n, time.Now().Add(ahead)))); err != nil {
+				if _, err := s.Write(libp2p.WriteFrame(libp2p.Answer(n, 0, time.Now().Add(ahead)))); err != nil {
 					return
 				}
 			}

@@ -21,13 +21,16 @@ type queued struct {
 	at   time.Time
 }
 
-// queue holds what is to be sent to one peer: bounded in frames and in bytes.
+// queue holds what is to be sent to one peer, until the peer has confirmed that it took
+// it: bounded in frames and in bytes.
 type queue struct {
 	ready chan struct{} // has a token when the queue may hold something
 
-	mu    sync.Mutex // Send and the writer meet here
-	items []queued
-	bytes int
+	mu        sync.Mutex // Send, the writer and the listener meet here
+	items     []queued
+	bytes     int
+	written   int    // so many of the first items were written on the stream of now
+	confirmed uint64 // so many of that stream's frames are not among the items any more
 }
 
 func newQueue() *queue { return &queue{ready: make(chan struct{}, 1)} }
@@ -49,25 +52,39 @@ func (q *queue) push(data []byte, now time.Time) error {
 	return nil
 }
 
-// first is the oldest frame; done takes it away once it is written, so that a frame
-// whose writing failed is written again on the next connection.
-func (q *queue) first(now time.Time) ([]byte, bool) {
+// next is the oldest frame that was not written on this stream. It stays until the peer
+// confirms it: what a connection that broke had not delivered is written again.
+func (q *queue) next(now time.Time) ([]byte, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.expire(now)
-	if len(q.items) == 0 {
+	if q.written == len(q.items) {
 		return nil, false
 	}
-	return q.items[0].data, true
+	data := q.items[q.written].data
+	q.written++
+	return data, true
 }
 
-// done removes data if it still is the oldest: it may have expired meanwhile.
-func (q *queue) done(data []byte) {
+// confirm says that the peer took the first n frames of this stream. More than were
+// written are none.
+func (q *queue) confirm(n uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.items) > 0 && &q.items[0].data[0] == &data[0] {
+	for q.written > 0 && q.confirmed < n {
 		q.drop()
 	}
+}
+
+// rewind begins a new stream: all that the peer did not confirm is to be written on it.
+// A new process of the peer has no use for what was meant for the one before.
+func (q *queue) rewind(renewed bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for renewed && q.written > 0 {
+		q.drop()
+	}
+	q.written, q.confirmed = 0, 0
 }
 
 func (q *queue) expire(now time.Time) {
@@ -77,6 +94,10 @@ func (q *queue) expire(now time.Time) {
 }
 
 func (q *queue) drop() {
+	if q.written > 0 {
+		q.written--
+		q.confirmed++
+	}
 	q.bytes -= len(q.items[0].data)
 	q.items[0] = queued{}
 	q.items = q.items[1:]
