@@ -594,29 +594,8 @@ func TestCommands(t *testing.T) {
 			program, command := m[1], m[2]
 			if words[program] == nil {
 				words[program] = map[string]bool{}
-				for _, file := range sources(t, "cmd/"+program) {
-					note := func(e ast.Expr) {
-						if s, ok := text(e); ok {
-							word, _, _ := strings.Cut(s, " ")
-							words[program][word] = true
-						}
-					}
-					// A command's name is its Use, or an argument of what makes the command.
-					ast.Inspect(file, func(n ast.Node) bool {
-						switch n := n.(type) {
-						case *ast.KeyValueExpr:
-							if key, ok := n.Key.(*ast.Ident); ok && key.Name == "Use" {
-								note(n.Value)
-							}
-						case *ast.CallExpr:
-							if name := called(n); strings.HasSuffix(name, "Command") || name == "Group" {
-								for _, e := range n.Args {
-									note(e)
-								}
-							}
-						}
-						return true
-					})
+				for _, word := range uses(t, program) {
+					words[program][word] = true
 				}
 			}
 			if count++; !words[program][command] {
