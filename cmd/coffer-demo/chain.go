@@ -20,10 +20,12 @@ const (
 	etherDecimals = 18
 	defaultChain  = "http://127.0.0.1:8545"
 	chainTimeout  = 30 * time.Second
+	funded        = 100 // ether
 )
 
 func devchainCommand() *cobra.Command {
 	var cfg devchain.Config
+	var fund []string
 	cmd := &cobra.Command{
 		Use:   "devchain",
 		Short: "Serve a dev chain as JSON-RPC over HTTP, with a faucet that everybody may draw from",
@@ -35,6 +37,13 @@ func devchainCommand() *cobra.Command {
 			}
 			rich := new(big.Int).Mul(big.NewInt(1_000_000), big.NewInt(1e18))
 			cfg.Alloc = map[evm.Address]*big.Int{faucet.Address(): rich}
+			for _, text := range fund {
+				address, err := evm.ParseAddress(text)
+				if err != nil {
+					return cli.Usagef("--fund: %w", err)
+				}
+				cfg.Alloc[address] = new(big.Int).Mul(big.NewInt(funded), big.NewInt(1e18))
+			}
 			cfg.Logger = cli.Logger(cmd.ErrOrStderr(), "")
 			cfg.Ready = func(url string) { fmt.Fprintf(cmd.OutOrStdout(), "ready %s\n", url) }
 			return devchain.Run(cmd.Context(), cfg)
@@ -42,6 +51,7 @@ func devchainCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&cfg.Dir, "dir", "", "folder to keep the blocks in; without one they are gone when the chain stops")
 	cmd.Flags().StringVar(&cfg.Listen, "listen", "127.0.0.1:8545", "host:port to serve on; port 0 takes a free one")
+	cmd.Flags().StringSliceVar(&fund, "fund", nil, fmt.Sprintf("address that has %d ether from the beginning", funded))
 	return cmd
 }
 

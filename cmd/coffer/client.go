@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -240,6 +241,7 @@ type shown struct {
 	decision policy.Decision
 	verdicts []signerSays
 	view     *pb.IntentView
+	address  string // of the wallet that a ceremony made, derived here from its record
 }
 
 // open verifies what the coordinator shows of an intent: the initiator's signature
@@ -320,7 +322,9 @@ func (c *client) checkResult(s *shown) error {
 		if r.Name != s.intent.Wallet {
 			return bad("the record of wallet %q, asked for was %q", r.Name, s.intent.Wallet)
 		}
-		return nil
+		address, err := evm.AddressOf(r.PublicKey)
+		s.address = address.String()
+		return err
 	}
 	if len(v.RawTx) == 0 {
 		if v.TxHash != "" || v.Block != 0 || len(v.Sent) > 0 || v.Stage == pb.Stage_STAGE_DONE || signedStage(v.Stage) {
@@ -357,10 +361,25 @@ func signedStage(s pb.Stage) bool {
 	return s == pb.Stage_STAGE_BROADCAST || s == pb.Stage_STAGE_CONFIRMATION
 }
 
-func (c *client) get(ctx context.Context, id string) (*shown, error) {
+// get answers the intent that word names: its ID, the beginning of it, or its reference.
+func (c *client) get(ctx context.Context, word string) (*shown, error) {
 	ctx, cancel := brief(ctx)
 	defer cancel()
+	id := word
+	if !likeID.MatchString(word) {
+		var err error
+		if id, err = c.byReference(ctx, word); err != nil {
+			return nil, err
+		}
+	}
 	view, err := c.api.Get(ctx, &pb.GetRequest{Id: id})
+	if status.Code(err) == codes.NotFound && id == word {
+		// A reference may look like the beginning of an ID.
+		if other, refErr := c.byReference(ctx, word); refErr == nil {
+			id = other
+			view, err = c.api.Get(ctx, &pb.GetRequest{Id: id})
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -372,6 +391,43 @@ func (c *client) get(ctx context.Context, id string) (*shown, error) {
 		return nil, fmt.Errorf("the coordinator answered intent %s when asked for %s", s.id.Short(), id)
 	}
 	return s, nil
+}
+
+var likeID = regexp.MustCompile(`^[0-9a-fA-F]{6,64}$`)
+
+// byReference finds the ID of the one intent with a reference. References are unique
+// for each initiator only: of two that are alike neither is guessed at.
+func (c *client) byReference(ctx context.Context, reference string) (id string, err error) {
+	reply, err := c.api.List(ctx, &pb.ListRequest{Reference: reference})
+	if err != nil {
+		return "", err
+	}
+	var pending, ended []string
+	var texts []string
+	for _, view := range reply.Intents {
+		s, err := c.open(view)
+		if err != nil {
+			return "", err
+		}
+		if s.intent.Reference != reference {
+			return "", fmt.Errorf("the coordinator answered reference %q when asked for %q: do not trust it", s.intent.Reference, reference)
+		}
+		texts = append(texts, s.id.String()[:12]+" of "+s.intent.Initiator)
+		if over(s.view.Stage) {
+			ended = append(ended, s.id.String())
+		} else {
+			pending = append(pending, s.id.String())
+		}
+	}
+	switch {
+	case len(pending) == 1:
+		return pending[0], nil
+	case len(pending) == 0 && len(ended) == 1:
+		return ended[0], nil
+	case len(texts) == 0:
+		return "", cli.Hint(fmt.Errorf("there is no intent with the ID or reference %q", reference), "coffer pending lists those that wait, coffer history all")
+	}
+	return "", cli.Hint(fmt.Errorf("several intents have the reference %q: %s", reference, strings.Join(texts, ", ")), "name one by its ID")
 }
 
 func enrolCommand(o *options) *cobra.Command {

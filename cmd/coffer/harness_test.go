@@ -100,6 +100,7 @@ var unstable = []struct {
 	{regexp.MustCompile(`\b[0-9a-f]{12}\b`), "<short>"},
 	{regexp.MustCompile(`\b0x02f8[0-9a-f]{100,}\b`), "<transaction>"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(Z| UTC)`), "<time>"},
+	{regexp.MustCompile(`(?m)^(\s*(address +|"address": "))0x[0-9a-fA-F]{40}`), "${1}<account>"},
 	{regexp.MustCompile(`"time": \d+`), `"time": <time>`},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d`), "<time>"},
 	{regexp.MustCompile(`\((in )?\d+ (s|min|h|d)( \d+ (min|h))?( ago)?\)`), "(${1}<while>${5})"},

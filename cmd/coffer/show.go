@@ -179,6 +179,9 @@ func describe(w io.Writer, s *shown, as string, now time.Time) {
 	for _, says := range s.verdicts {
 		line(w, "signer "+says.Signer, "%s", says.words(now))
 	}
+	if s.address != "" {
+		line(w, "address", "%s", s.address)
+	}
 	if s.view.TxHash != "" {
 		line(w, "transaction", "%s", s.view.TxHash)
 		line(w, "signed by", "%s", strings.Join(s.view.SignedBy, ", "))
@@ -344,6 +347,7 @@ type report struct {
 	RejectedBy  []string         `json:"rejected_by,omitempty"`
 	Yours       bool             `json:"yours,omitempty"` // whoever asks can approve it
 	Verdicts    []signerSays     `json:"verdicts,omitempty"`
+	Address     string           `json:"address,omitempty"` // of the new wallet
 	TxHash      string           `json:"tx_hash,omitempty"`
 	RawTx       string           `json:"raw_tx,omitempty"`
 	SignedBy    []string         `json:"signed_by,omitempty"`
@@ -360,7 +364,7 @@ func reportOf(s *shown, as string) report {
 		ID: s.id.String(), Kind: string(s.intent.Kind), Stage: stageName(s.view.Stage), Detail: s.view.Detail,
 		FailureCode: s.view.FailureCode, Request: requestOf(s), Rules: s.rules, Missing: s.texts(policy.Wait), Denied: s.texts(policy.Deny),
 		ApprovedBy: s.approvers(), RejectedBy: s.granted.Rejected, Yours: s.wants(as),
-		Verdicts: s.verdicts, TxHash: s.view.TxHash, SignedBy: s.view.SignedBy, Versions: versionsOf(s), Block: s.view.Block,
+		Verdicts: s.verdicts, Address: s.address, TxHash: s.view.TxHash, SignedBy: s.view.SignedBy, Versions: versionsOf(s), Block: s.view.Block,
 		Updated: time.UnixMilli(s.view.Updated).UTC().Format(time.RFC3339),
 	}
 	if s.view.Stage == pb.Stage_STAGE_CONFIRMATION {
