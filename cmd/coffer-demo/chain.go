@@ -50,6 +50,7 @@ func devchainCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&cfg.Dir, "dir", "", "folder to keep the blocks in; without one they are gone when the chain stops")
+	cmd.Flags().DurationVar(&cfg.BlockTime, "block-time", 0, "seal a block this often, as other chains do; without it one comes as soon as something waits")
 	cmd.Flags().StringVar(&cfg.Listen, "listen", "127.0.0.1:8545", "host:port to serve on; port 0 takes a free one")
 	cmd.Flags().StringSliceVar(&fund, "fund", nil, fmt.Sprintf("address that has %d ether from the beginning", funded))
 	return cmd

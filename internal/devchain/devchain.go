@@ -43,8 +43,8 @@ type Config struct {
 	Alloc  map[evm.Address]*big.Int // wei in the first block
 	Ready  func(url string)         // optional; called once, when requests are answered
 	Logger *slog.Logger             // optional
-	// BlockTime, if not zero, is after how long a block is sealed though nothing waits, so
-	// that confirmations are counted as elsewhere.
+	// BlockTime, if not zero, is how often a block is sealed, whatever waits: transactions
+	// hang and confirmations are counted as elsewhere.
 	BlockTime time.Duration
 	// Control, if set, takes the chain into its hands once Ready was called.
 	Control *Control
@@ -108,14 +108,16 @@ func mine(ctx context.Context, cfg Config, url string) error {
 			return nil
 		case <-tick.C:
 		}
-		var status struct{ Pending hexutil.Uint }
-		if err := pool.CallContext(ctx, &status, "txpool_status"); err != nil {
-			if ctx.Err() != nil {
-				return nil
+		due := cfg.BlockTime > 0 && time.Since(last) >= cfg.BlockTime
+		if cfg.BlockTime == 0 {
+			if due, err = waiting(ctx, pool); err != nil {
+				if ctx.Err() != nil {
+					return nil
+				}
+				return fmt.Errorf("dev chain: look for waiting transactions: %w", err)
 			}
-			return fmt.Errorf("dev chain: count waiting transactions: %w", err)
 		}
-		if status.Pending > 0 || cfg.BlockTime > 0 && time.Since(last) >= cfg.BlockTime {
+		if due {
 			if block, sealed := cfg.Control.tick(); sealed {
 				last = time.Now()
 				if cfg.Dir != "" {
@@ -123,10 +125,36 @@ func mine(ctx context.Context, cfg Config, url string) error {
 						return fmt.Errorf("dev chain: %w", err)
 					}
 				}
-				cfg.Logger.Debug("dev chain sealed a block", "hash", block.Hex(), "transactions", uint(status.Pending))
+				cfg.Logger.Debug("dev chain sealed a block", "hash", block.Hex())
 			}
 		}
 	}
+}
+
+// waiting says whether the pool has a transaction that the next block can take. Right
+// after a block it still counts those that are in it, for each of which an empty block
+// would follow.
+func waiting(ctx context.Context, pool *rpc.Client) (bool, error) {
+	var status struct{ Pending hexutil.Uint }
+	if err := pool.CallContext(ctx, &status, "txpool_status"); err != nil || status.Pending == 0 {
+		return false, err
+	}
+	var content struct {
+		Pending map[common.Address]map[uint64]struct{}
+	}
+	if err := pool.CallContext(ctx, &content, "txpool_content"); err != nil {
+		return false, err
+	}
+	for account, byNonce := range content.Pending {
+		var next hexutil.Uint64
+		if err := pool.CallContext(ctx, &next, "eth_getTransactionCount", account, "latest"); err != nil {
+			return false, err
+		}
+		if _, ok := byNonce[uint64(next)]; ok {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // start finds out the port first: the simulated chain does not tell which one it got.

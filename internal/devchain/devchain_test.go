@@ -65,7 +65,8 @@ func TestPaysAndMines(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if receipt.GasUsed != evm.PlainGas || receipt.Fee.Sign() <= 0 {
+		// The n-th payment is in block n: none without a payment comes in between.
+		if receipt.GasUsed != evm.PlainGas || receipt.Fee.Sign() <= 0 || receipt.Block != uint64(n+1) {
 			t.Errorf("receipt %+v", receipt)
 		}
 		got, err := client.Balance(ctx, to)
