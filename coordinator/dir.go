@@ -9,6 +9,7 @@ import (
 	"coffer/identity"
 	"coffer/internal/datadir"
 	"coffer/observe"
+	"coffer/party"
 	"coffer/policy"
 )
 
@@ -143,4 +144,26 @@ func Endpoint(d Dir) (identity.ID, string, error) {
 		return "", "", err
 	}
 	return key.ID(), s.Listen, nil
+}
+
+// Validate checks settings, identity and charter of a directory without touching its
+// store, so that it can be run beside the coordinator. It answers whose signatures the
+// charter waits for.
+func Validate(d Dir) (missing party.Set, err error) {
+	s, err := d.LoadSettings()
+	if err != nil {
+		return nil, err
+	}
+	key, err := identity.Load(d.Identity())
+	if err != nil {
+		return nil, err
+	}
+	file, err := openCharter(d, s, key)
+	if err != nil {
+		return nil, err
+	}
+	if err := hook.CheckPrograms(s.Hooks); err != nil {
+		return nil, err
+	}
+	return file.Missing(), nil
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"coffer/coordinator"
-	"coffer/hook"
 	"coffer/internal/cli"
 	pb "coffer/proto/coffer/v1"
 	"coffer/rpc"
@@ -102,22 +101,15 @@ func validateCommand(o *cli.Daemon) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			settings, err := d.LoadSettings()
+			missing, err := coordinator.Validate(d)
 			if err != nil {
 				return err
 			}
-			if err := hook.CheckPrograms(settings.Hooks); err != nil {
-				return err
+			fmt.Fprintln(cmd.ErrOrStderr(), "settings and charter are valid")
+			if len(missing) > 0 {
+				fmt.Fprintf(cmd.ErrOrStderr(), "the charter waits for the operators of %s\n", strings.Join(missing.Strings(), ", "))
 			}
-			c, err := coordinator.New(coordinator.Config{Dir: d, Logger: cli.Logger(cmd.ErrOrStderr(), settings.LogFormat)})
-			if err != nil {
-				return err
-			}
-			if err := c.Close(); err != nil {
-				return err
-			}
-			fmt.Fprintln(cmd.ErrOrStderr(), "settings, store and charter are valid")
-			return o.Done(cmd, map[string]any{"valid": true}, "")
+			return o.Done(cmd, map[string]any{"valid": true, "missing": missing.Strings()}, "")
 		},
 	}
 }

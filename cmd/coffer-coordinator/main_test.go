@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -65,16 +66,35 @@ func TestCommands(t *testing.T) {
 	}
 	want(t, cli.Failed, "not empty", "init", "--dir", dir, "--name", "desk", "--org", "exchange")
 	want(t, cli.Failed, "coffer charter init", "validate", "--dir", dir)
+	want(t, cli.Usage, "--dir is missing", "validate", "--json")
+	edit := func(old, by string) {
+		t.Helper()
+		path := filepath.Join(dir, "config.json")
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, bytes.Replace(raw, []byte(old), []byte(by), 1), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	edit(`"listen"`, `"lisen"`)
+	for _, command := range []string{"validate", "run", "status", "card"} {
+		want(t, cli.Usage, `unknown key "lisen": did you mean "listen"?`, command, "--dir", dir)
+	}
+	edit(`"lisen": "`, `"listen": "x`)
+	edit(`"organisation"`, `"name"`)
+	want(t, cli.Usage, `{"error":"settings `+filepath.Join(dir, "config.json")+`: key \"name\" stands twice`, "validate", "--dir", dir, "--json")
 }
 
 // The installed coordinator of a cluster runs, says where, and shows its signers.
 func TestRun(t *testing.T) {
 	w := cluster.NewTreasury(t)
 	dir := string(w.Desk)
-	want(t, cli.Failed, "is in use", "validate", "--dir", dir)
+	want(t, cli.Done, "settings and charter are valid", "validate", "--dir", dir)
+	want(t, cli.Done, `"valid": true`, "validate", "--dir", dir, "--json")
 	want(t, cli.Failed, "is in use", "run", "--dir", dir)
 	w.StopDesk()
-	want(t, cli.Done, "valid", "validate", "--dir", dir)
 	want(t, cli.Failed, "does the daemon run", "status", "--dir", dir)
 
 	ctx, cancel := context.WithCancel(t.Context())

@@ -175,6 +175,8 @@ func (c *client) wrongSigner(st *pb.StatusResponse, peer, name string) error {
 		return fmt.Errorf("it calls itself %q with identity %s, the charter says %s", cli.Clean(st.Signer), cli.Clean(st.PeerId), peer)
 	case string(st.CharterDigest) != string(digest[:]):
 		return errors.New("it is under another charter")
+	case !st.CharterComplete:
+		return errors.New("it waits for other operators' signatures under the charter")
 	}
 	return nil
 }

@@ -23,6 +23,8 @@ import (
 	"golang.org/x/term"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"coffer/internal/datadir"
 )
 
 // The exit codes of every program.
@@ -120,7 +122,8 @@ func Code(err error) int {
 	if status.Code(err) == codes.PermissionDenied {
 		return Refused
 	}
-	if byCobra(err) {
+	var settings *datadir.SettingsError
+	if byCobra(err) || errors.As(err, &settings) {
 		return Usage
 	}
 	return Failed

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"coffer/internal/cli"
+	"coffer/internal/datadir"
 )
 
 func tree(err error) *cobra.Command {
@@ -60,6 +61,7 @@ func TestExitCodes(t *testing.T) {
 		"refused connection":   {status.Error(codes.Unavailable, `connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:1: connect: connection refused"`), "leaf x", cli.Failed, "prog: no connection to 127.0.0.1:1: connect: connection refused\n"},
 		"another's key":        {status.Error(codes.Unavailable, `connection error: desc = "transport: authentication handshake failed: not the pinned key"`), "leaf x", cli.Failed, "prog: no connection: authentication handshake failed: not the pinned key\n"},
 		"nobody answers":       {cli.Hint(status.Error(codes.Unavailable, `connection error: desc = "transport: authentication handshake failed: context deadline exceeded"`), "mine"), "leaf x", cli.Failed, "prog: no connection: what listens there does not answer\nhint: mine\n"},
+		"bad settings":         {fmt.Errorf("open: %w", &datadir.SettingsError{Path: "config.json", Err: errors.New("no")}), "leaf x", cli.Usage, "prog: open: settings config.json: no\nhint: edit that file"},
 		"no argument":          {nil, "leaf", cli.Usage, "prog: it takes 1 argument(s), 0 given\nhint: usage: prog leaf ONE"},
 		"unknown command":      {nil, "nonsense", cli.Usage, "there is no command \"prog nonsense\"\nhint: see prog --help\n"},
 		"mistyped command":     {nil, "laef x", cli.Usage, "there is no command \"prog laef\"\nhint: did you mean prog leaf?\n"},

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"coffer/internal/datadir"
 	"coffer/internal/nearest"
 )
 
@@ -38,6 +39,10 @@ func HintOf(err error) string {
 	var h *hinted
 	if errors.As(err, &h) {
 		return Clean(h.hint)
+	}
+	var settings *datadir.SettingsError
+	if errors.As(err, &settings) {
+		return "edit that file; docs/configuration.md describes every key"
 	}
 	if NotThere(err) {
 		return "does the daemon run, and is the address right?"

@@ -19,6 +19,15 @@ import (
 // maxSettings bounds a settings file.
 const maxSettings = 1 << 20
 
+// SettingsError is about what stands in a file of settings.
+type SettingsError struct {
+	Path string
+	Err  error
+}
+
+func (e *SettingsError) Error() string { return "settings " + e.Path + ": " + e.Err.Error() }
+func (e *SettingsError) Unwrap() error { return e.Err }
+
 // ReadSettings reads and validates settings: JSON without unknown or repeated keys and
 // without text behind it. program is whose directory it should be, such as "coffer-signer".
 func ReadSettings(path, program string, into interface{ Validate() error }) error {
@@ -35,13 +44,13 @@ func ReadSettings(path, program string, into interface{ Validate() error }) erro
 	case err != nil:
 		return fmt.Errorf("read settings: %w", err)
 	case len(raw) > maxSettings:
-		return fmt.Errorf("settings %s: over %d bytes", path, maxSettings)
+		return &SettingsError{path, fmt.Errorf("over %d bytes", maxSettings)}
 	}
 	if err := decode(raw, into); err != nil {
-		return fmt.Errorf("settings %s: %w", path, err)
+		return &SettingsError{path, err}
 	}
 	if err := into.Validate(); err != nil {
-		return fmt.Errorf("settings %s: %w", path, err)
+		return &SettingsError{path, err}
 	}
 	return nil
 }
