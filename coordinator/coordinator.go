@@ -210,6 +210,11 @@ func (c *Coordinator) Run(ctx context.Context) error {
 		return errors.Join(err, lis.Close())
 	}
 	pb.RegisterCoordinatorServer(server, &service{c: c})
+	operator, opLis, err := cofferrpc.NewUnixServer(c.cfg.Dir.Socket(), operatorMethods)
+	if err != nil {
+		return errors.Join(err, lis.Close())
+	}
+	pb.RegisterCoordinatorOperatorServer(operator, &operatorService{c: c})
 
 	g, ctx := errgroup.WithContext(ctx)
 	c.mu.Lock()
@@ -221,7 +226,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	}
 	unfinished, err := c.items.all()
 	if err != nil {
-		return errors.Join(err, lis.Close())
+		return errors.Join(err, lis.Close(), opLis.Close())
 	}
 	c.tellAll(unfinished)
 	for _, it := range unfinished {
@@ -238,12 +243,13 @@ func (c *Coordinator) Run(ctx context.Context) error {
 		g.Go(func() error { c.followChain(ctx, name); return nil })
 	}
 	g.Go(func() error { return server.Serve(lis) })
+	g.Go(func() error { return operator.Serve(opLis) })
 	g.Go(func() error {
 		<-ctx.Done()
 		c.mu.Lock()
 		c.flows = nil // what is submitted in the last moment is stored, and begins after the next start
 		c.mu.Unlock()
-		server.Stop()
+		stopServers(server, operator)
 		return nil
 	})
 	c.log.Info("coordinator serves", "address", lis.Addr().String(), "charter", c.charter.Digest().Short(), "signers", len(c.signers))
@@ -260,6 +266,22 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	}
 	return nil
 }
+
+// stopServers lets requests that came in time be answered; streams that watch are cut
+// off after a moment.
+func stopServers(servers ...*cofferrpc.Server) {
+	var g sync.WaitGroup
+	for _, s := range servers {
+		g.Go(func() {
+			late := time.AfterFunc(stopWithin, s.Stop)
+			defer late.Stop()
+			s.GracefulStop()
+		})
+	}
+	g.Wait()
+}
+
+const stopWithin = 500 * time.Millisecond
 
 // Close releases what New opened. It is idempotent.
 func (c *Coordinator) Close() error {

@@ -30,6 +30,9 @@ func (d Dir) Charter() string { return d.path("charter.json") }
 // Audit is the folder of the audit log.
 func (d Dir) Audit() string { return d.path("audit") }
 
+// Socket is the operator's Unix socket.
+func (d Dir) Socket() string { return d.path("coordinator.sock") }
+
 // Config is the settings file.
 func (d Dir) Config() string { return d.path("config.json") }
 

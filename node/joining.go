@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -15,7 +16,9 @@ import (
 
 	"coffer/charter"
 	"coffer/identity"
+	"coffer/internal/doctor"
 	"coffer/keystore"
+	"coffer/observe"
 	"coffer/party"
 	pb "coffer/proto/coffer/v1"
 	"coffer/rpc"
@@ -43,7 +46,7 @@ func Await(ctx context.Context, cfg Config) error {
 		wrap.Wipe()
 	}
 	j := &joining{
-		cfg: cfg, self: settings.Name, key: key, started: time.Now(), complete: make(chan struct{}), file: file,
+		cfg: cfg, settings: settings, self: settings.Name, key: key, started: time.Now(), complete: make(chan struct{}), file: file,
 	}
 	return j.serve(ctx, settings.ListenCoordinator)
 }
@@ -51,6 +54,7 @@ func Await(ctx context.Context, cfg Config) error {
 // joining is a signer whose charter waits for other operators.
 type joining struct {
 	cfg      Config
+	settings *Settings
 	self     party.ID
 	key      *identity.Key
 	started  time.Time
@@ -81,10 +85,13 @@ func (j *joining) serve(ctx context.Context, listen string) error {
 	log.Info("the charter is signed here; its other operators are awaited", "charter", c.Digest().String(), "coordinator", lis.Addr().String(), "missing", j.missing())
 
 	g, ctx := errgroup.WithContext(ctx)
+	watched, unwatch := context.WithCancel(ctx)
+	g.Go(func() error { return j.serveMetrics(watched, log) })
 	g.Go(func() error { return server.Serve(lis) })
 	g.Go(func() error { return operator.Serve(opLis) })
 	g.Go(func() error {
 		defer stopServers(server, operator)
+		defer unwatch()
 		tick := time.NewTicker(remindEvery)
 		defer tick.Stop()
 		for {
@@ -100,6 +107,23 @@ func (j *joining) serve(ctx context.Context, listen string) error {
 		}
 	})
 	return g.Wait()
+}
+
+// serveMetrics says that this signer is alive and what it waits for.
+func (j *joining) serveMetrics(ctx context.Context, log *slog.Logger) error {
+	if j.settings.MetricsListen == "" {
+		return nil
+	}
+	metrics := observe.NewMetrics(Metrics, func(set observe.Set) {
+		set("coffer_signer_info", 1, string(j.self), j.cfg.Version)
+		set("coffer_signer_sealed", 1)
+	})
+	s := &observe.Server{
+		Address: j.settings.MetricsListen, Metrics: metrics.Gatherer(), Logger: log,
+		Alive: func(context.Context) error { return nil },
+		Ready: func(context.Context) error { return errors.New(status.Convert(j.errWaits()).Message()) },
+	}
+	return s.Run(ctx)
 }
 
 // coordinatorsOf admits the coordinators of a charter.
@@ -245,7 +269,17 @@ func (s *joiningOperator) Seal(context.Context, *pb.SealRequest) (*pb.SealRespon
 }
 
 func (s *joiningOperator) Doctor(context.Context, *pb.DoctorRequest) (*pb.DoctorResponse, error) {
-	return nil, s.j.errWaits()
+	r := new(doctor.Report)
+	r.Fail("charter", "not signed yet by "+s.j.missing()+": this signer waits for them", "their operators run coffer-signer join and run; it goes on by itself")
+	if seen := s.j.seen(); seen == "never" {
+		r.Fail("coordinator", "none has come, and they carry the signatures", "is it running, and can it reach this signer by the address of its card?")
+	} else {
+		r.OK("coordinator", "came last at %s", seen)
+	}
+	r.Clock()
+	r.Limits()
+	examineDir(r, s.j.cfg.Dir, s.j.settings)
+	return &pb.DoctorResponse{Findings: r.Findings}, nil
 }
 
 func (s *joiningOperator) Recall(context.Context, *pb.RecallRequest) (*pb.RecallResponse, error) {

@@ -186,13 +186,18 @@ func TestWaitingDoesNothingElse(t *testing.T) {
 			return err
 		},
 		"seal":    func() error { _, err := op.Seal(ctx, &pb.SealRequest{}); return err },
-		"doctor":  func() error { _, err := op.Doctor(ctx, &pb.DoctorRequest{}); return err },
 		"pending": func() error { _, err := op.Recall(ctx, &pb.RecallRequest{}); return err },
 	} {
 		if err := call(); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "b, c") {
 			t.Errorf("%s: %v; want that it waits for b and c", name, err)
 		}
 	}
+	well, err := op.Doctor(ctx, &pb.DoctorRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	finds(t, well.Findings, pb.Level_LEVEL_FAIL, "charter", "not signed yet by b, c")
+	finds(t, well.Findings, pb.Level_LEVEL_OK, "coordinator", "came last at")
 	stranger, err := identity.Create(filepath.Join(t.TempDir(), "key"))
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"coffer/audit"
@@ -43,6 +44,7 @@ type observer struct {
 	metrics *observe.Metrics
 	hooks   *hook.Hooks
 	tracer  *observe.Tracer
+	asked   atomic.Int64 // Unix seconds: when a coordinator asked last
 	// Owned by the loop.
 	away      map[party.ID]*absence
 	unwritten map[string]bool

@@ -66,6 +66,7 @@ func decode(i *pb.SignedMessage, statements []*pb.SignedMessage, unsigned []byte
 
 // Status answers what this signer has and is.
 func (s *service) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse, error) {
+	s.n.seen.asked.Store(time.Now().Unix())
 	return s.n.status()
 }
 

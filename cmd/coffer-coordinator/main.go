@@ -25,7 +25,7 @@ func command() *cobra.Command {
 		Version: cli.Version(),
 	}
 	o.Flags(root, "coordinator")
-	root.AddCommand(initCommand(o), cardCommand(o), runCommand(o), statusCommand(o), validateCommand(o))
+	root.AddCommand(initCommand(o), cardCommand(o), runCommand(o), statusCommand(o), doctorCommand(o), addressCommand(o), validateCommand(o))
 	return root
 }
 

@@ -48,7 +48,7 @@ func command() *cobra.Command {
 		Version: cli.Version(),
 	}
 	o.Flags(root, "signer")
-	root.AddCommand(initCommand(o), cardCommand(o), joinCommand(o), runCommand(o), statusCommand(o), pendingCommand(o), unsealCommand(o), sealCommand(o), auditCommand(o), addressCommand(o), validateCommand(o))
+	root.AddCommand(initCommand(o), cardCommand(o), joinCommand(o), runCommand(o), statusCommand(o), doctorCommand(o), pendingCommand(o), unsealCommand(o), sealCommand(o), auditCommand(o), addressCommand(o), validateCommand(o))
 	return root
 }
 
