@@ -573,11 +573,11 @@ func TestLinks(t *testing.T) {
 // TestReadme: it stays readable in a minute, and what it tells people to type exists.
 func TestReadme(t *testing.T) {
 	document := read(t, "README.md")
-	if n := strings.Count(document, "\n"); n > 120 {
-		t.Errorf("README.md has %d lines, at most 120", n)
+	if n := strings.Count(document, "\n"); n > 130 {
+		t.Errorf("README.md has %d lines, at most 130", n)
 	}
 	makefile := read(t, "Makefile")
-	for _, m := range regexp.MustCompile("(?m)(?:^ *(?:\\$ )?|`)make ([a-z]+)").FindAllStringSubmatch(document+read(t, "CONTRIBUTING.md"), -1) {
+	for _, m := range regexp.MustCompile("(?m)(?:^ *(?:\\$ )?|`)make ([a-z-]+)").FindAllStringSubmatch(document+read(t, "CONTRIBUTING.md"), -1) {
 		if !strings.Contains(makefile, "\n"+m[1]+":") {
 			t.Errorf("make %s is named, and the Makefile has no such target", m[1])
 		}
