@@ -304,6 +304,10 @@ func Validate(d Dir) (missing party.Set, err error) {
 // SocketError explains why the operator's socket did not answer.
 func SocketError(d Dir, err error) error {
 	if _, statErr := os.Stat(d.Socket()); errors.Is(statErr, fs.ErrNotExist) {
+		// A directory that is none, or settings that let no signer start, say more.
+		if _, err := d.LoadSettings(); err != nil {
+			return err
+		}
 		return fmt.Errorf("no signer runs on %s: start it with coffer-signer run --dir %s", string(d), string(d))
 	}
 	return fmt.Errorf("the signer does not answer on %s: %w", d.Socket(), err)
