@@ -29,7 +29,7 @@ func (c *Coordinator) learnAddress(record *pb.SignedRecord) error {
 		return err
 	}
 	r, changed, err := c.addresses.Take(raw, signature, time.Now())
-	if err != nil || !changed {
+	if err != nil || !changed || !r.Moved {
 		return err
 	}
 	c.log.Info("a signer has moved", "signer", r.Signer, "address", r.Address.GRPC, "sequence", r.Address.Sequence)

@@ -44,6 +44,10 @@ func (n *Node) learn(raw, signature []byte) (addressbook.Record, error) {
 	if err != nil || !changed {
 		return r, err
 	}
+	defer n.gossip(n.others...)
+	if !r.Moved {
+		return r, nil // its card says the same; only this can be handed on alone
+	}
 	a := r.Address
 	n.log.Info("a signer has moved", "which", string(r.Signer), "sequence", a.Sequence, "peers", a.P2P, "coordinator", a.GRPC)
 	err = n.record(audit.Event{Code: "ADDRESS", Subject: string(r.Signer), Detail: map[string]string{
@@ -57,7 +61,6 @@ func (n *Node) learn(raw, signature []byte) (addressbook.Record, error) {
 			return r, err
 		}
 	}
-	n.gossip(n.others...)
 	return r, nil
 }
 

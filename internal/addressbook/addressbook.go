@@ -50,6 +50,7 @@ type Record struct {
 	Address   charter.AddressRecord
 	Raw       []byte
 	Signature []byte
+	Moved     bool // what Take gives back: it names other places than those known before
 }
 
 // ToProto is the record as it travels.
@@ -223,11 +224,14 @@ func (b *Book) Take(raw, signature []byte, now time.Time) (r Record, changed boo
 	if !b.spend(r.Signer, now) {
 		return r, false, fmt.Errorf("%w: %q", ErrOften, r.Signer)
 	}
+	r.Moved = !r.Address.Places().Equal(known.Places())
 	if r.Signer == b.self {
 		if err := b.announce(r.Address.Sequence + 1); err != nil {
 			return r, false, err
 		}
-		return b.newest[b.self], true, nil
+		mine := b.newest[b.self]
+		mine.Moved = true // worth a word: this signer was restored, or somebody has its key
+		return mine, true, nil
 	}
 	if err := b.keep(r); err != nil {
 		return r, false, err

@@ -123,6 +123,24 @@ func TestHighestSequenceCounts(t *testing.T) {
 	}
 }
 
+// The record that says what the card says is handed on, and is no move.
+func TestMoved(t *testing.T) {
+	s := newShelf(t)
+	b := s.open("", charter.Places{})
+	card, _ := s.File.Address("south")
+	raw, signature, err := charter.NewAddressRecord(s.Signers["south"], 1, card.Places())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, changed, err := b.Take(raw, signature, now); err != nil || !changed || r.Moved {
+		t.Errorf("%+v, %t, %v", r, changed, err)
+	}
+	raw, signature = record(t, s.Signers["south"], 2, 2)
+	if r, changed, err := b.Take(raw, signature, now); err != nil || !changed || !r.Moved {
+		t.Errorf("%+v, %t, %v", r, changed, err)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	s := newShelf(t)
 	b := s.open("north", at(1))

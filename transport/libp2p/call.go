@@ -42,6 +42,9 @@ func (l *Link) call(ctx context.Context, r *remote) {
 		if news {
 			r.log.Info("peer is not connected", "error", err)
 		}
+		if timedOut(err) {
+			l.leave(ctx, r)
+		}
 		if up {
 			pause = firstPause
 		}
@@ -57,6 +60,24 @@ func (l *Link) call(ctx context.Context, r *remote) {
 		case <-ctx.Done():
 		}
 		timer.Stop()
+	}
+}
+
+// leave gives up all connections to a peer. Those on which time ran out are not trusted
+// with another stream: they may be dead and not know it; other failures leave the peer's
+// own stream alone. A dead one can hold its farewell up for long, and nobody waits for that.
+func (l *Link) leave(ctx context.Context, r *remote) {
+	left := make(chan struct{})
+	l.tasks.Go(func() {
+		defer close(left)
+		_ = l.mesh.ClosePeer(r.pid) // it is over either way
+	})
+	timer := time.NewTimer(firstPause)
+	defer timer.Stop()
+	select {
+	case <-left:
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 
@@ -78,12 +99,6 @@ func (l *Link) session(ctx context.Context, r *remote) (up bool, err error) {
 	defer l.guard(s)()
 	defer func() {
 		_ = s.Reset() // it is over either way
-		// Connections on which time ran out are not trusted with another stream: they may
-		// be dead and not know it. Other failures leave the peer's own stream alone. Nobody
-		// waits for the farewell on a connection that takes none.
-		if timedOut(err) {
-			l.tasks.Go(func() { _ = l.mesh.ClosePeer(r.pid) }) // it is over either way
-		}
 	}()
 	if err := negotiate(s); err != nil {
 		return false, err
