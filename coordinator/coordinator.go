@@ -13,6 +13,7 @@ import (
 
 	"go.etcd.io/bbolt"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"coffer/audit"
@@ -24,7 +25,6 @@ import (
 	"coffer/internal/addressbook"
 	pb "coffer/proto/coffer/v1"
 	cofferrpc "coffer/rpc"
-	"coffer/store"
 	"coffer/wallet"
 )
 
@@ -34,6 +34,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Version is of the build.
 	Version string
+	// Rebuild permits to begin with an empty store in the place of one that is missing.
+	Rebuild bool
 	// Ready, if set, is called with the API's address once it is served, Watching with
 	// that of the metrics.
 	Ready, Watching func(address string)
@@ -48,6 +50,7 @@ type Coordinator struct {
 	charter  *charter.Charter
 	db       *bbolt.DB
 	items    *items
+	rebuild  *rebuild
 	audit    *audit.Log
 	signers  []*signer
 
@@ -87,7 +90,7 @@ func New(cfg Config) (*Coordinator, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := store.Open(cfg.Dir.Store())
+	db, err := openStore(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -116,6 +119,9 @@ func (c *Coordinator) load() error {
 		return err
 	}
 	if c.items, err = openItems(c.db); err != nil {
+		return err
+	}
+	if c.rebuild, err = openRebuild(c.db); err != nil {
 		return err
 	}
 	if c.audit, err = audit.Open(c.cfg.Dir.Audit(), c.key, "coffer/"+c.charter.Cluster.String()+"/coordinator/"+c.settings.Name); err != nil {
@@ -227,6 +233,13 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	unfinished, err := c.items.all()
 	if err != nil {
 		return errors.Join(err, lis.Close(), opLis.Close())
+	}
+	if err := c.completeRebuild(); err != nil { // the last start ended just before it
+		return errors.Join(err, lis.Close())
+	}
+	if err := c.underWay(); err != nil {
+		c.log.Warn("the store is being rebuilt", "state", status.Convert(err).Message())
+		unfinished = nil // their flows begin when enough signers were heard
 	}
 	c.tellAll(unfinished)
 	for _, it := range unfinished {
@@ -403,8 +416,11 @@ func (c *Coordinator) saved(id canon.Digest) {
 
 // record writes an audit event before the act that it describes.
 func (c *Coordinator) record(code string, id canon.Digest, detail map[string]string) error {
-	_, err := c.audit.Append(audit.Event{Time: time.Now().Unix(), Code: code, Intent: id.String(), Detail: detail})
-	if err != nil {
+	e := audit.Event{Time: time.Now().Unix(), Code: code, Detail: detail}
+	if !id.IsZero() { // zero: it is about no intent
+		e.Intent = id.String()
+	}
+	if _, err := c.audit.Append(e); err != nil {
 		return fmt.Errorf("write audit log: %w", err)
 	}
 	c.recorded(code, id, detail)

@@ -60,6 +60,9 @@ func (c *Coordinator) step(ctx context.Context, it *item, wake <-chan struct{}) 
 	if err != nil {
 		return c.end(it, pb.Stage_STAGE_FAILED, "INTENT", err.Error())
 	}
+	if moved, err := c.found(ctx, it, i); err != nil || moved {
+		return err
+	}
 	if it.onChain() {
 		return c.settle(ctx, it, i, who, wake)
 	}

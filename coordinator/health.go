@@ -164,6 +164,9 @@ func (c *Coordinator) poll(ctx context.Context, s *signer) {
 	c.collect(ctx, s, st)
 	c.exchangeAddresses(ctx, s, st)
 	c.exchangeWallets(ctx, s, st)
+	if c.rebuild.wants(s) {
+		c.recall(ctx, s)
+	}
 	s.kick()
 }
 

@@ -39,6 +39,9 @@ type item struct {
 	Wallet   []byte         `json:"wallet,omitempty"`  // protobuf of the signed record
 	Tries    int            `json:"tries,omitempty"`   // sessions or ceremonies that failed
 	Quorums  map[string]int `json:"quorums,omitempty"` // signers -> how often they failed together
+	// Recalled is set while an intent that signers told after the store was lost is looked
+	// for: who told it, and whether that signer went on with it.
+	Recalled map[string]bool `json:"recalled,omitempty"`
 
 	Phases  []phase `json:"phases,omitempty"`
 	Since   int64   `json:"since"`   // Unix milliseconds, begin of this phase
@@ -209,7 +212,7 @@ func (s *items) addStatement(id canon.Digest, signed approval.Signed) (it *item,
 		if it.ended() {
 			return errEnded
 		}
-		if it.onChain() {
+		if it.onChain() && !it.lookedFor() {
 			return errSigned
 		}
 		var changed bool

@@ -54,6 +54,9 @@ func (c *Coordinator) walletRecord(name string) *pb.SignedRecord {
 // the intent is what counts, and the signers check that.
 func (s *service) Advise(ctx context.Context, req *pb.AdviseRequest) (*pb.AdviseResponse, error) {
 	c := s.c
+	if err := c.underWay(); err != nil {
+		return nil, err // which nonces are spoken for is not known yet
+	}
 	record, err := c.wallet(req.Wallet)
 	if err != nil {
 		return nil, status.Error(codes.NotFound, err.Error())
@@ -155,6 +158,9 @@ func (s *service) Submit(ctx context.Context, req *pb.SubmitRequest) (*pb.Submit
 	c := s.c
 	if err := c.awaitsOperators(); err != nil {
 		return nil, err
+	}
+	if err := c.underWay(); err != nil {
+		return nil, err // it may be known to a signer already, and paid
 	}
 	signed, err := intent.FromProto(req.Intent)
 	if err != nil {
@@ -346,7 +352,9 @@ func (s *service) State(_ context.Context, req *pb.StateRequest) (*pb.StateRespo
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 	it, err := c.items.get(st.Subject)
-	if err != nil {
+	if errors.Is(err, errNoItem) && c.underWay() != nil {
+		return nil, c.underWay()
+	} else if err != nil {
 		return nil, tooLate(st, it, err)
 	}
 	if it.holds(signed) {
@@ -406,7 +414,9 @@ func (s *service) Get(ctx context.Context, req *pb.GetRequest) (*pb.IntentView, 
 
 func (s *service) find(id string) (*item, error) {
 	it, err := s.c.items.find(id)
-	if errors.Is(err, errNoItem) {
+	if errors.Is(err, errNoItem) && s.c.underWay() != nil {
+		return nil, s.c.underWay()
+	} else if errors.Is(err, errNoItem) {
 		return nil, status.Error(codes.NotFound, err.Error())
 	} else if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())

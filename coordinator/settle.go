@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"coffer/approval"
 	"coffer/canon"
 	"coffer/chain/evm"
 	"coffer/chain/rpc"
@@ -342,9 +343,12 @@ func (c *Coordinator) overtaken(ctx context.Context, it *item, i *intent.Intent,
 		return c.await(ctx, it, client, wake, pollSlow)
 	}
 	by, err := c.items.cancelledBy(it.ID)
+	rejected := approval.Tally(c.charter, i, it.ID, it.Statements, time.Now().Unix()).Rejected
 	switch {
 	case err != nil:
 		return err
+	case it.lookedFor() && len(rejected) > 0:
+		return c.end(it, pb.Stage_STAGE_FAILED, "REJECTED", "rejected by "+strings.Join(rejected, ", "))
 	case by != nil:
 		return c.end(it, pb.Stage_STAGE_FAILED, "CANCELLED", "cancelled by intent "+by.Short())
 	case other != nil:

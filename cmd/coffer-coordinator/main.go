@@ -115,10 +115,16 @@ func validateCommand(o *cli.Daemon) *cobra.Command {
 }
 
 func runCommand(o *cli.Daemon) *cobra.Command {
-	return &cobra.Command{
+	var rebuild bool
+	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the coordinator",
-		Args:  cobra.NoArgs,
+		Long: `run serves people and drives every intent to its end.
+
+With --rebuild a coordinator whose store is lost begins with an empty one: it asks the signers for
+the wallets, intents and statements that they know, and the chains for what was mined. New requests
+wait until enough signers have told. A store that is there is never touched by it.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d, err := need(o)
 			if err != nil {
@@ -129,7 +135,7 @@ func runCommand(o *cli.Daemon) *cobra.Command {
 				return err
 			}
 			c, err := coordinator.New(coordinator.Config{
-				Dir: d, Logger: cli.Logger(cmd.ErrOrStderr(), settings.LogFormat), Version: cli.Version(),
+				Dir: d, Rebuild: rebuild, Logger: cli.Logger(cmd.ErrOrStderr(), settings.LogFormat), Version: cli.Version(),
 				Ready: func(address string) {
 					// A reader that is gone is no reason to stop serving.
 					_ = o.Done(cmd, map[string]any{"ready": address}, "ready "+address)
@@ -141,6 +147,8 @@ func runCommand(o *cli.Daemon) *cobra.Command {
 			return errors.Join(c.Run(cmd.Context()), c.Close())
 		},
 	}
+	cmd.Flags().BoolVar(&rebuild, "rebuild", false, "if the store is missing, begin with an empty one and ask signers and chains for what was in it")
+	return cmd
 }
 
 func statusCommand(o *cli.Daemon) *cobra.Command {

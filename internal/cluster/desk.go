@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"sync"
 	"testing"
 
@@ -33,6 +34,8 @@ type Treasury struct {
 	Address string // of the API
 	// Watching is the loopback address of the metrics, if the settings have one.
 	Watching string
+
+	Rebuild bool // the coordinator may begin without its store
 
 	Record  *wallet.Record // once Fund was called
 	Account evm.Address
@@ -117,7 +120,7 @@ func (w *Treasury) Give(account string) {
 func (w *Treasury) StartDesk() {
 	w.t.Helper()
 	ready, watching := make(chan string, 1), make(chan string, 1)
-	c, err := coordinator.New(coordinator.Config{Dir: w.Desk, Watching: func(address string) { watching <- address }, Logger: w.logger("desk"), Ready: func(address string) { ready <- address }})
+	c, err := coordinator.New(coordinator.Config{Dir: w.Desk, Rebuild: w.Rebuild, Watching: func(address string) { watching <- address }, Logger: w.logger("desk"), Ready: func(address string) { ready <- address }})
 	w.must(err)
 	ctx, cancel := context.WithCancel(context.Background())
 	w.cancel, w.done = cancel, make(chan error, 1)
@@ -154,6 +157,15 @@ func (w *Treasury) StopDesk() {
 	w.cancel()
 	w.cancel = nil
 	w.must(<-w.done)
+}
+
+// LoseDesk stops the coordinator and takes away all that it wrote; identity, settings
+// and charter stay.
+func (w *Treasury) LoseDesk() {
+	w.t.Helper()
+	w.StopDesk()
+	w.must(os.Remove(w.Desk.Store()))
+	w.must(os.RemoveAll(w.Desk.Audit()))
 }
 
 // RestartDesk stops the coordinator and starts it again.
