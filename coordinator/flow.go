@@ -284,6 +284,10 @@ func (c *Coordinator) ask(ctx context.Context, it *item, q party.Quorum) ([]*sig
 	case q.Of-len(t.refuse) < q.Need && it.onChain():
 		return nil, fmt.Errorf("refused by the signers: %s", strings.Join(t.reasons, " | "))
 	case q.Of-len(t.refuse) < q.Need:
+		// What a person said meanwhile the signers have heard too, and it says more.
+		if stored, err := c.items.get(it.ID); err != nil || len(stored.Statements) != len(it.Statements) {
+			return nil, err
+		}
 		// The refusals are final for this intent, whoever else may come back.
 		return nil, c.end(it, pb.Stage_STAGE_REFUSED, "REFUSED", "refused by the signers: "+strings.Join(t.reasons, " | "))
 	}

@@ -202,7 +202,7 @@ func TestThreatModel(t *testing.T) {
 	for _, group := range []struct {
 		letter string
 		count  int
-	}{{"A", 22}, {"B", 8}, {"C", 18}, {"D", 8}, {"E", 11}} {
+	}{{"A", 22}, {"B", 8}, {"C", 18}, {"D", 9}, {"E", 11}} {
 		for i := range group.count {
 			want = append(want, fmt.Sprintf("%s%d", group.letter, i+1))
 		}
