@@ -2,6 +2,7 @@ package coordinator_test
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,10 +14,14 @@ import (
 	"testing"
 	"time"
 
+	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	"google.golang.org/protobuf/proto"
+
 	"coffer/approval"
 	"coffer/coordinator"
 	"coffer/hook"
 	"coffer/internal/cluster"
+	"coffer/node"
 	pb "coffer/proto/coffer/v1"
 )
 
@@ -227,5 +232,73 @@ func TestMetricsAndHooks(t *testing.T) {
 	})
 	if code, body := scrape(t, w.Watching, "/healthz"); code != 200 {
 		t.Errorf("alive: %d %s", code, body)
+	}
+}
+
+// The spans of one intent from three processes, that hand each other nothing for it,
+// are one trace under one root.
+func TestTraceOfAnIntent(t *testing.T) {
+	type span struct{ process, name, trace, parent, id string }
+	var mu sync.Mutex
+	var seen []span
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		raw, err := io.ReadAll(r.Body)
+		req := new(collector.ExportTraceServiceRequest)
+		if err == nil {
+			err = proto.Unmarshal(raw, req)
+		}
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		for _, rs := range req.ResourceSpans {
+			process := ""
+			for _, a := range rs.Resource.Attributes {
+				if a.Key == "service.instance.id" {
+					process = a.Value.GetStringValue()
+				}
+			}
+			for _, ss := range rs.ScopeSpans {
+				for _, s := range ss.Spans {
+					seen = append(seen, span{process, s.Name, hex.EncodeToString(s.TraceId), hex.EncodeToString(s.ParentSpanId), hex.EncodeToString(s.SpanId)})
+				}
+			}
+		}
+	}))
+	t.Cleanup(server.Close)
+	w := &world{cluster.NewTreasury(t, func(c *cluster.Config) {
+		c.Coordinator = func(s *coordinator.Settings) { s.TracesEndpoint = server.URL }
+		c.Signer = func(s *node.Settings) { s.TracesEndpoint = server.URL }
+	}).Fund(), t}
+	id := w.mustSubmit(w.payment("INV-1", 5))
+	w.approve(id)
+	view := w.wantDone(id)
+	want := map[string]string{"desk": "intent"}
+	for _, name := range view.SignedBy {
+		want[name] = "session"
+	}
+	w.Eventually("all processes told of it", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		told := 0
+		for _, s := range seen {
+			if s.trace == id.String()[:32] && want[s.process] == s.name {
+				told++
+			}
+		}
+		return told == len(want)
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	for _, s := range seen {
+		root := id.String()[32:48]
+		if s.trace != id.String()[:32] {
+			continue
+		}
+		if isRoot := s.name == "intent"; isRoot && (s.id != root || s.parent != "") || !isRoot && s.parent != root {
+			t.Errorf("%+v, want the root %s", s, root)
+		}
 	}
 }
