@@ -184,7 +184,7 @@ func TestBump(t *testing.T) {
 			for _, who := range []string{"bob", "carol"} {
 				st := &approval.Statement{
 					Cluster: w.Charter.Cluster, Kind: approval.Approve, Subject: id, Person: who,
-					Issued: time.Now().Unix(), Expires: time.Now().Unix() + 6,
+					Issued: time.Now().Unix(), Expires: time.Now().Unix() + 10,
 				}
 				signed, err := approval.Sign(st, w.People[who])
 				w.must(err)
@@ -201,7 +201,7 @@ func TestBump(t *testing.T) {
 	t.Run("expired before it was sent first", func(t *testing.T) {
 		w.paid(1, func() {
 			w.Gate.Fail("eth_sendRawTransaction", true)
-			expires := time.Now().Unix() + 5
+			expires := time.Now().Unix() + 10
 			id, _ := held(t, "LATE", func(i *intent.Intent) { i.NotBefore, i.Expires = expires-60, expires })
 			w.approve(id)
 			w.until(id, "signed", broadcast)
