@@ -24,7 +24,8 @@ func pendingCommand(o *cli.Daemon) *cobra.Command {
 		Use:   "pending",
 		Short: "Show the intents that this signer knows, decoded here, and what it would do about each",
 		Long: `pending lists the intents that this signer was shown, whose initiator's signature it has
-verified: those that wait, or with --all also those that it has signed or that expired. It asks no
+verified: those that wait or that it would sign, or with --all also those that it has signed or
+refuses, or that expired. It asks no
 coordinator: what the signer says here is what it would answer one.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -57,7 +58,7 @@ coordinator: what the signer says here is what it would answer one.`,
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&all, "all", false, "also those that it has signed or that expired")
+	cmd.Flags().BoolVar(&all, "all", false, "also those that it has signed or refuses, or that expired")
 	return cmd
 }
 
@@ -100,6 +101,9 @@ func known(ctx context.Context, api pb.OperatorClient, c *charter.Charter, all b
 			out, err := describe(k, i, c)
 			if err != nil {
 				return nil, err
+			}
+			if !all && out.Outcome == verdict.Refuse {
+				continue // nobody waits for what it has refused for good
 			}
 			list = append(list, out)
 		}
