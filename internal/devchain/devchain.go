@@ -230,8 +230,14 @@ func resume(backend *simulated.Backend, dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := backend.Fork(common.HexToHash(strings.TrimSpace(string(raw)))); err != nil {
-		return fmt.Errorf("go on from the last block of %s: %w", dir, err)
+	head := common.HexToHash(strings.TrimSpace(string(raw)))
+	// Going back to the first block has put the transactions of the later ones into the
+	// pool again, and may still be doing so.
+	for range attempts {
+		backend.Rollback()
+		if err = backend.Fork(head); err == nil {
+			return nil
+		}
 	}
-	return nil
+	return fmt.Errorf("go on from the last block of %s: %w", dir, err)
 }
