@@ -74,3 +74,6 @@ func TestDeployUnits(t *testing.T) {
 		}
 	}
 }
+
+// The tests that docs/operations.md says its procedures were tried by exist.
+func TestOperations(t *testing.T) { testsExist(t, read(t, "docs/operations.md")) }
