@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
+	"os"
+	"strings"
 	"time"
 
 	"coffer/chain/rpc"
@@ -20,8 +23,11 @@ const (
 
 // ChainSettings is how the coordinator reaches a chain, and how patient it is there.
 type ChainSettings struct {
-	// URL of the chain's JSON-RPC endpoint, http or https. Required.
-	URL string `json:"url"`
+	// URL of the chain's JSON-RPC endpoint, http or https. Required, or URLFile.
+	URL string `json:"url,omitempty"`
+	// URLFile names a file with the URL in its first line, and fallbacks below, for
+	// endpoints whose URL holds a key. Nobody but its owner may read it.
+	URLFile string `json:"url_file,omitempty"`
 	// Fallbacks are endpoints of the same chain that are asked, in this order, while the
 	// first does not answer.
 	Fallbacks []string `json:"fallbacks,omitempty"`
@@ -53,8 +59,16 @@ func (d *Duration) UnmarshalText(text []byte) error {
 // Validate refuses settings that could not work, naming the field. URLs are not quoted:
 // they may contain a key.
 func (s *ChainSettings) Validate() error {
-	if err := checkURL(s.URL); err != nil {
-		return fmt.Errorf("url: %w", err)
+	switch {
+	case s.URLFile != "" && (s.URL != "" || len(s.Fallbacks) > 0):
+		return errors.New("url_file: give url and fallbacks in that file, or in the settings, not both")
+	case s.URLFile == "":
+		if err := checkURL(s.URL); err != nil {
+			return fmt.Errorf("url: %w", err)
+		}
+		if u, err := url.Parse(s.URL); err != nil || u.User != nil {
+			return errors.New("url: it holds a user or a password: put it into a file and name that as url_file")
+		}
 	}
 	for n, fallback := range s.Fallbacks {
 		if err := checkURL(fallback); err != nil {
@@ -70,12 +84,48 @@ func (s *ChainSettings) Validate() error {
 	return nil
 }
 
+// maxURLFile bounds a file of URLs.
+const maxURLFile = 16 << 10
+
 func checkURL(raw string) error {
 	u, err := url.Parse(raw)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
 		return errors.New("not an http or https URL")
 	}
 	return nil
+}
+
+// endpoints are the URLs of a chain, the first one first.
+func (s *ChainSettings) endpoints() ([]string, error) {
+	if s.URLFile == "" {
+		return append([]string{s.URL}, s.Fallbacks...), nil
+	}
+	f, err := os.Open(s.URLFile)
+	if err != nil {
+		return nil, fmt.Errorf("url_file: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("url_file: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("url_file: %s has mode %04o, others could read it: chmod 600 it", s.URLFile, info.Mode().Perm())
+	}
+	raw, err := io.ReadAll(io.LimitReader(f, maxURLFile))
+	if err != nil {
+		return nil, fmt.Errorf("url_file: %w", err)
+	}
+	lines := strings.Fields(string(raw))
+	if len(lines) == 0 {
+		return nil, fmt.Errorf("url_file: %s is empty: its first line is the URL", s.URLFile)
+	}
+	for n, line := range lines {
+		if err := checkURL(line); err != nil {
+			return nil, fmt.Errorf("url_file: line %d of %s: %w", n+1, s.URLFile, err)
+		}
+	}
+	return lines, nil
 }
 
 func (s ChainSettings) confirmations() uint64 {
@@ -108,7 +158,11 @@ func (c *Coordinator) chain(ctx context.Context, name string) (*rpc.Client, erro
 	if !ok {
 		return nil, fmt.Errorf("the charter has no chain %q", name)
 	}
-	client, err := rpc.Dial(ctx, settings.URL, info.ChainID, settings.Fallbacks...)
+	urls, err := settings.endpoints()
+	if err != nil {
+		return nil, fmt.Errorf("settings: chains.%s.%w", name, err)
+	}
+	client, err = rpc.Dial(ctx, urls[0], info.ChainID, urls[1:]...)
 	if err != nil {
 		return nil, fmt.Errorf("chain %q: %w", name, err)
 	}

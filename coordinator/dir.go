@@ -168,5 +168,10 @@ func Validate(d Dir) (missing party.Set, err error) {
 	if err := hook.CheckPrograms(s.Hooks); err != nil {
 		return nil, err
 	}
+	for name, chain := range s.Chains {
+		if _, err := chain.endpoints(); err != nil {
+			return nil, fmt.Errorf("settings: chains.%s.%w", name, err)
+		}
+	}
 	return file.Missing(), nil
 }
