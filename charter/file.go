@@ -366,7 +366,7 @@ func (f *File) address(kind, name string) (best AddressRecord, ok bool) {
 type IncompleteError struct{ Missing party.Set }
 
 func (e *IncompleteError) Error() string {
-	return fmt.Sprintf("%s: not signed yet by the operators of %s; they run coffer-signer join and coffer-signer run", ErrSignature, strings.Join(e.Missing.Strings(), ", "))
+	return fmt.Sprintf("the charter is not signed yet by the operators of %s; they run coffer-signer join and coffer-signer run", strings.Join(e.Missing.Strings(), ", "))
 }
 
 // Unwrap makes it an ErrSignature: an incomplete charter is none to act under.
