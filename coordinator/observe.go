@@ -220,7 +220,11 @@ func (c *Coordinator) recorded(code string, id canon.Digest, detail map[string]s
 	for _, key := range slices.Sorted(maps.Keys(detail)) {
 		fields = append(fields, key, detail[key])
 	}
-	c.log.Info("recorded", "code", code, "intent", id.String(), slog.Group("detail", fields...))
+	about := []any{"code", code}
+	if !id.IsZero() { // what a rebuild finds is about no single one
+		about = append(about, "intent", id.String())
+	}
+	c.log.Info("recorded", append(about, slog.Group("detail", fields...))...)
 	switch code {
 	case "SESSION":
 		c.seen.mu.Lock()
