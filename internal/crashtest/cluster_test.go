@@ -385,19 +385,7 @@ func (c *cluster) walletRecord(name string) *wallet.Record {
 // once, and nothing else left the account.
 func (c *cluster) checkChain() {
 	c.t.Helper()
-	ctx := c.t.Context()
-	head, err := c.eth.BlockNumber(ctx)
-	c.must(err)
-	mined := map[string]int{}
-	for n := range head + 1 {
-		block, err := c.eth.BlockByNumber(ctx, new(big.Int).SetUint64(n))
-		c.must(err)
-		for _, tx := range block.Transactions() {
-			if tx.To() != nil && tx.To().Hex() == testcharter.Supplier {
-				mined[tx.Value().String()]++
-			}
-		}
-	}
+	mined := minedAmounts(c.t, c.eth)
 	for amount := range c.paid {
 		if mined[amount] != 1 {
 			c.t.Errorf("the payment of %s wei was mined %d times", amount, mined[amount])
@@ -406,12 +394,34 @@ func (c *cluster) checkChain() {
 	if len(mined) != len(c.paid) {
 		c.t.Errorf("%d different payments were mined, %d were asked for", len(mined), len(c.paid))
 	}
-	nonce, err := c.chain.Nonce(ctx, c.account)
+	nonce, err := c.chain.Nonce(c.t.Context(), c.account)
 	c.must(err)
 	if nonce != uint64(len(c.paid)) {
 		c.t.Errorf("the account has made %d transactions, %d were asked for", nonce, len(c.paid))
 	}
 	c.t.Logf("%d payments, each mined once", len(c.paid))
+}
+
+// minedAmounts reads all blocks and counts by amount what the supplier got.
+func minedAmounts(t testing.TB, eth *ethclient.Client) map[string]int {
+	t.Helper()
+	head, err := eth.BlockNumber(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	mined := map[string]int{}
+	for n := range head + 1 {
+		block, err := eth.BlockByNumber(t.Context(), new(big.Int).SetUint64(n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, tx := range block.Transactions() {
+			if tx.To() != nil && tx.To().Hex() == testcharter.Supplier {
+				mined[tx.Value().String()]++
+			}
+		}
+	}
+	return mined
 }
 
 // checkLogs stops everything and verifies the audit logs.
