@@ -100,7 +100,7 @@ func newCluster(t testing.TB, dir func(name string) string) *cluster {
 	c.desk = newProcess(t, c.root, "desk", "coordinator", dir("desk"))
 	address := fmt.Sprintf("127.0.0.1:%d", ports[6])
 	add(coordinator.Init(coordinator.Dir(c.desk.dir), coordinator.Settings{
-		Name: "desk", Organisation: "exchange", Listen: address, Chains: map[string]string{"dev": endpoint},
+		Name: "desk", Organisation: "exchange", Listen: address, Chains: map[string]coordinator.ChainSettings{"dev": {URL: endpoint}},
 	}))
 	for name, org := range map[string]string{"alice": "exchange", "bob": "exchange", "carol": "custodian"} {
 		c.people[name] = testcharter.SSH(t, name)

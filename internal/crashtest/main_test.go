@@ -61,7 +61,7 @@ func runSigner(ctx context.Context, dir string, log *slog.Logger, ready func(str
 			for id, address := range p.Others {
 				peers[id] = libp2p.Peer{ID: address.Peer, Addrs: address.P2P}
 			}
-			l, err := libp2p.New(libp2p.Config{Key: p.Key, Self: p.Self, Peers: peers, Listen: p.Listen, Cluster: p.Cluster, Logger: log})
+			l, err := libp2p.New(libp2p.Config{Key: p.Key, Self: p.Self, Peers: peers, Listen: p.Listen, Cluster: p.Cluster, Build: p.Version, Logger: log})
 			if err != nil {
 				return nil, err
 			}
