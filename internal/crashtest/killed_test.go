@@ -25,8 +25,12 @@ import (
 	"coffer/internal/testcharter"
 )
 
-// killings is how often each of four processes is killed.
-const killings = 20
+const (
+	// killings is how often each of four processes is killed.
+	killings = 20
+	// patience is how long the next one waits for a payment.
+	patience = 15 * time.Second
+)
 
 // TestKilledUnderPayments runs the real programs, made without crash points, as the
 // demo sets them up, kills each process again and again without warning while people
@@ -57,18 +61,25 @@ func TestKilledUnderPayments(t *testing.T) {
 			}
 		})
 	}
+	idle := 0 // how often no payment was made for so long
 	for round := range killings {
 		for _, p := range daemons {
 			if ctx.Err() != nil {
 				break
 			}
 			p.killAndStart(t)
-			// Somewhere in the course of the next payments, wherever that is.
-			until := time.After(time.Duration(200+rand.IntN(1800)) * time.Millisecond)
-			select {
-			case <-until:
-			case <-ctx.Done():
+			// The next one dies somewhere in the course of the payment after the next.
+			enough := time.After(patience)
+			for before := paid.Load(); paid.Load() == before && ctx.Err() == nil; {
+				select {
+				case <-enough:
+					before = -1
+					idle++
+				case <-time.After(20 * time.Millisecond):
+				case <-ctx.Done():
+				}
 			}
+			<-time.After(time.Duration(rand.IntN(1000)) * time.Millisecond)
 		}
 		t.Logf("%d payments after %d killings", paid.Load(), (round+1)*len(daemons))
 	}
@@ -96,7 +107,10 @@ func TestKilledUnderPayments(t *testing.T) {
 	if count < killings {
 		t.Errorf("only %d payments were made: that is no stream", count)
 	}
-	t.Logf("%d payments through %d killings, each mined once", count, killings*len(daemons))
+	if idle > killings {
+		t.Errorf("%d times no payment was made within %s of a killing", idle, patience)
+	}
+	t.Logf("%d payments through %d killings, each mined once; %d times none was made within %s", count, killings*len(daemons), idle, patience)
 }
 
 // demo is a cluster that coffer-demo has made and keeps.
@@ -204,6 +218,10 @@ func (p *program) killAndStart(t *testing.T) {
 	if err := syscall.Kill(p.pid, syscall.SIGKILL); err != nil {
 		t.Fatalf("kill %v: %v", p.args, err)
 	}
+	// As a supervisor does: the next begins when the last has ended.
+	if err := await(10*time.Second, func() error { return gone(p.pid) }); err != nil {
+		t.Fatal(err)
+	}
 	log, err := os.OpenFile(filepath.Join(p.d.dir, filepath.Base(p.args[0])+"-again.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		t.Fatal(err)
@@ -241,11 +259,31 @@ func (p *program) killAndStart(t *testing.T) {
 	}
 }
 
+// gone says that a process and all its threads have ended, which may take as long as
+// the disk does for what they were writing; only then its files are free.
+func gone(pid int) error {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil {
+		return err
+	}
+	for _, path := range threads {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has just ended
+		}
+		_, state, _ := strings.Cut(string(raw), ") ")
+		if !strings.HasPrefix(state, "Z") {
+			return fmt.Errorf("process %d has a thread that lives: %s", pid, raw)
+		}
+	}
+	return nil
+}
+
 // coffer runs the command as a person.
 func (d *demo) coffer(who string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	args = append(args, "--home", filepath.Join(d.dir, "home"), "--as", who, "--key", filepath.Join(d.dir, "people", who))
+	args = append(args, "--home", filepath.Join(d.dir, "people", who, "home"), "--as", who, "--key", filepath.Join(d.dir, "people", who, "key"))
 	cmd := exec.CommandContext(ctx, filepath.Join(d.bin, "coffer"), args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -261,7 +299,9 @@ func persist(within time.Duration, f func() error) error {
 	deadline := time.Now().Add(within)
 	for {
 		err := f()
-		if err == nil || time.Now().After(deadline) {
+		var exit *exec.ExitError
+		hopeless := errors.As(err, &exit) && exit.ExitCode() != 1 // usage, or refused
+		if err == nil || hopeless || time.Now().After(deadline) {
 			return err
 		}
 		<-time.After(100 * time.Millisecond)
