@@ -10,7 +10,7 @@ type (
 
 // OpenIn and VerifyIn are Open and Verify on another disk.
 func OpenIn(dir Folder, key *identity.Key, origin string) (*Log, error) {
-	return open(dir, key, origin)
+	return open(dir, key, origin, 0)
 }
 
 // VerifyIn verifies on another disk.

@@ -13,6 +13,7 @@ import (
 
 	"coffer/identity"
 	"coffer/internal/crashpoint"
+	"coffer/store"
 )
 
 const (
@@ -57,13 +58,24 @@ type pending struct {
 // Open reads the whole log in dir and verifies it, or begins one in an empty folder.
 // origin names the log; it stands in every checkpoint and must not change.
 func Open(dir string, key *identity.Key, origin string) (*Log, error) {
-	return open(diskFolder(dir), key, origin)
+	return OpenSince(dir, key, origin, 0)
 }
 
-func open(dir folder, key *identity.Key, origin string) (_ *Log, err error) {
+// OpenSince is Open for a caller who knows elsewhere that the log had so many entries
+// once. One that has fewer is damaged, such as an older copy, of which nothing else shows
+// that the end is missing.
+func OpenSince(dir string, key *identity.Key, origin string, least int64) (*Log, error) {
+	l, err := open(diskFolder(dir), key, origin, least)
+	if err != nil {
+		return nil, fmt.Errorf("open audit log %s: %w", dir, err)
+	}
+	return l, nil
+}
+
+func open(dir folder, key *identity.Key, origin string, least int64) (_ *Log, err error) {
 	l := &Log{dir: dir, origin: origin}
 	if l.signer, err = newSigner(key, origin); err != nil {
-		return nil, fmt.Errorf("open audit log: %w", err)
+		return nil, err
 	}
 	if l.release, err = dir.lock(); err != nil {
 		return nil, err
@@ -79,13 +91,13 @@ func open(dir folder, key *identity.Key, origin string) (_ *Log, err error) {
 	if l.hashes, err = dir.open(hashesName); err != nil {
 		return nil, err
 	}
-	if err := l.load(); err != nil {
-		return nil, fmt.Errorf("open audit log: %w", err)
+	if err := l.load(least); err != nil {
+		return nil, store.Explain(err)
 	}
 	return l, nil
 }
 
-func (l *Log) load() error {
+func (l *Log) load(least int64) error {
 	recordsSize, err := l.records.Size()
 	if err != nil {
 		return err
@@ -106,6 +118,11 @@ func (l *Log) load() error {
 		if o, id := s.begin.Detail["origin"], s.begin.Detail["identity"]; s.begin.Code != CodeBegin || o != l.origin || id != string(l.signer.key.ID()) {
 			return fmt.Errorf("it is the log of %q under identity %s, not of %q under %s: each has a folder of its own", o, id, l.origin, l.signer.key.ID())
 		}
+	}
+	// Before anything is cut off: what looks like the torn end of an older copy may be
+	// entries of which only the hashes are older.
+	if s.size < least {
+		return fmt.Errorf("entry %d: it is missing, %d were written: this is an older copy: %w", s.size, least, ErrDamaged)
 	}
 	l.edge, l.size, l.starts = s.edge, s.size, s.starts
 	var first []Event
@@ -196,7 +213,7 @@ func (l *Log) fail(err error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.failed == nil {
-		l.failed = err
+		l.failed = store.Explain(err)
 	}
 	return l.refusal()
 }

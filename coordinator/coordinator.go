@@ -23,6 +23,7 @@ import (
 	"coffer/identity"
 	"coffer/intent"
 	"coffer/internal/addressbook"
+	"coffer/internal/anchor"
 	pb "coffer/proto/coffer/v1"
 	cofferrpc "coffer/rpc"
 	"coffer/wallet"
@@ -51,7 +52,7 @@ type Coordinator struct {
 	db       *bbolt.DB
 	items    *items
 	rebuild  *rebuild
-	audit    *audit.Log
+	audit    *anchor.Log
 	signers  []*signer
 
 	addresses *addressbook.Book
@@ -124,8 +125,15 @@ func (c *Coordinator) load() error {
 	if c.rebuild, err = openRebuild(c.db); err != nil {
 		return err
 	}
-	if c.audit, err = audit.Open(c.cfg.Dir.Audit(), c.key, "coffer/"+c.charter.Cluster.String()+"/coordinator/"+c.settings.Name); err != nil {
+	// A store that is being rebuilt rightly knows less than the log.
+	renewed := c.rebuild.begun && !c.rebuild.done
+	if c.audit, err = anchor.Open(c.db, c.cfg.Dir.Audit(), c.key, "coffer/"+c.charter.Cluster.String()+"/coordinator/"+c.settings.Name, renewed); err != nil {
 		return err
+	}
+	if renewed {
+		if err := c.record("STORE_RENEWED", canon.Digest{}, nil); err != nil {
+			return err
+		}
 	}
 	stored, err := c.items.wallets()
 	if err != nil {
@@ -257,6 +265,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	}
 	g.Go(func() error { return server.Serve(lis) })
 	g.Go(func() error { return operator.Serve(opLis) })
+	g.Go(func() error { return c.watchDisk(ctx) })
 	g.Go(func() error {
 		<-ctx.Done()
 		c.mu.Lock()
@@ -295,6 +304,25 @@ func stopServers(servers ...*cofferrpc.Server) {
 }
 
 const stopWithin = 500 * time.Millisecond
+
+// watchDisk ends the coordinator when a write has failed. It could store nothing more,
+// and a supervisor starts it again, which shows whether the disk is well.
+func (c *Coordinator) watchDisk(ctx context.Context) error {
+	clock := time.NewTicker(diskEvery)
+	defer clock.Stop()
+	for {
+		if err := c.audit.Failed(); err != nil {
+			return fmt.Errorf("this coordinator stops: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-clock.C:
+		}
+	}
+}
+
+const diskEvery = 250 * time.Millisecond
 
 // Close releases what New opened. It is idempotent.
 func (c *Coordinator) Close() error {

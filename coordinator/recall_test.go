@@ -13,9 +13,9 @@ import (
 	"google.golang.org/grpc"
 
 	"coffer/approval"
-	"coffer/audit"
 	"coffer/canon"
 	"coffer/intent"
+	"coffer/internal/anchor"
 	"coffer/internal/testcharter"
 	pb "coffer/proto/coffer/v1"
 	"coffer/store"
@@ -51,7 +51,7 @@ func newRebuilt(t *testing.T) *rebuilt {
 	r.must(err)
 	r.c.rebuild, err = openRebuild(db)
 	r.must(err)
-	r.c.audit, err = audit.Open(t.TempDir(), r.Coordinator, "coffer/test/coordinator/desk")
+	r.c.audit, err = anchor.Open(db, t.TempDir(), r.Coordinator, "coffer/test/coordinator/desk", true)
 	r.must(err)
 	for _, s := range r.Charter.Signers {
 		r.c.signers = append(r.c.signers, newSigner(s.Name, s.Peer, nil))

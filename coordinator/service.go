@@ -20,6 +20,7 @@ import (
 	"coffer/intent"
 	"coffer/policy"
 	pb "coffer/proto/coffer/v1"
+	"coffer/store"
 	"coffer/wallet"
 )
 
@@ -394,6 +395,8 @@ func tooLate(st *approval.Statement, it *item, err error) error {
 		return status.Errorf(codes.FailedPrecondition, "intent %s has ended: %s", st.Subject.Short(), it.Detail)
 	case errors.Is(err, errSigned):
 		return status.Errorf(codes.FailedPrecondition, "intent %s %v", st.Subject.Short(), err)
+	case errors.Is(err, store.ErrFailed):
+		return status.Error(codes.Internal, err.Error())
 	default:
 		return status.Error(codes.ResourceExhausted, err.Error())
 	}

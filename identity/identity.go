@@ -132,12 +132,10 @@ func Create(path string) (*Key, error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("create identity: %w", err)
 	}
-	defer f.Close()
-	if err := pem.Encode(f, &pem.Block{Type: pemType, Bytes: der}); err != nil {
-		return nil, fmt.Errorf("write identity: %w", err)
-	}
-	if err := f.Sync(); err != nil {
-		return nil, fmt.Errorf("write identity: %w", err)
+	err = pem.Encode(f, &pem.Block{Type: pemType, Bytes: der})
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		// Half a key would stand in the way of the next try.
+		return nil, errors.Join(fmt.Errorf("write identity: %w", err), os.Remove(path))
 	}
 	if dir, err := os.Open(filepath.Dir(path)); err == nil {
 		defer dir.Close()

@@ -88,6 +88,11 @@ func (n *Node) run(ctx context.Context) error {
 		case e := <-n.loop.news:
 			n.engineEvent(e)
 		case now := <-clock.C:
+			// After a failed write nothing may be signed, and nothing can be: whoever runs
+			// this signer hears it from its end, and a supervisor starts it again.
+			if err := n.audit.Failed(); err != nil {
+				return fmt.Errorf("this signer stops: %w", err)
+			}
 			n.tick(now)
 		}
 	}

@@ -23,6 +23,7 @@ import (
 	"coffer/identity"
 	"coffer/intent"
 	"coffer/internal/addressbook"
+	"coffer/internal/anchor"
 	"coffer/journal"
 	"coffer/keystore"
 	"coffer/party"
@@ -81,7 +82,7 @@ type Node struct {
 	keys    *keystore.Store
 	journal *journal.Journal
 	memory  *memory
-	audit   *audit.Log
+	audit   *anchor.Log
 	link    transport.Link
 
 	addresses *addressbook.Book
@@ -157,7 +158,7 @@ func (n *Node) open() error {
 		return err
 	}
 	origin := "coffer/" + n.charter.Cluster.String() + "/signer/" + string(n.self)
-	if n.audit, err = audit.Open(n.cfg.Dir.Audit(), n.key, origin); err != nil {
+	if n.audit, err = anchor.Open(n.db, n.cfg.Dir.Audit(), n.key, origin, false); err != nil {
 		return err
 	}
 	if note := n.audit.Recovered(); note != "" {

@@ -1,6 +1,11 @@
 package store
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
 
 var (
 	// ErrInUse: another process holds the file's lock.
@@ -18,5 +23,17 @@ var (
 
 	// ErrFailed: a write failed earlier. Everything is refused until a restart, which
 	// checks the whole file.
-	ErrFailed = errors.New("a write failed, nothing more is written until the disk is repaired and the process restarted")
+	ErrFailed = errors.New("a write failed, and nothing more is written before a restart has checked the whole file")
+
+	// ErrFull: there is no space. What was on disk before is whole.
+	ErrFull = errors.New("the disk is full: make space on it, then start this program again; nothing that was done before is lost")
 )
+
+// Explain says of a write that failed for want of space what to do about it. Other
+// errors it returns as they are.
+func Explain(err error) error {
+	if err == nil || errors.Is(err, ErrFull) || !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+		return err
+	}
+	return fmt.Errorf("%w (%w)", ErrFull, err)
+}

@@ -44,11 +44,11 @@ func LockFile(f *os.File) error {
 // either its old content or the new, on disk, with the mode.
 func WriteFile(path string, data []byte, mode fs.FileMode) (err error) {
 	if err := crashpoint.Write("file.create"); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return fmt.Errorf("write %s: %w", path, Explain(err))
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".new-*")
 	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return fmt.Errorf("write %s: %w", path, Explain(err))
 	}
 	defer func() {
 		if err != nil {
@@ -58,7 +58,7 @@ func WriteFile(path string, data []byte, mode fs.FileMode) (err error) {
 	_, err = f.Write(data)
 	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
 	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return fmt.Errorf("write %s: %w", path, Explain(err))
 	}
 	crashpoint.Hit("file.written")
 	if err = os.Rename(f.Name(), path); err != nil {

@@ -17,34 +17,34 @@ import (
 func Create(path string) (*bbolt.DB, error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("create store: %w", err)
+		return nil, fmt.Errorf("create store %s: %w", path, Explain(err))
 	}
 	tmp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".new-*")
 	if err != nil {
-		return nil, fmt.Errorf("create store: %w", err)
+		return nil, fmt.Errorf("create store %s: %w", path, Explain(err))
 	}
 	defer os.Remove(tmp.Name())
 	if err := tmp.Close(); err != nil {
-		return nil, fmt.Errorf("create store: %w", err)
+		return nil, fmt.Errorf("create store %s: %w", path, Explain(err))
 	}
 	db, err := bbolt.Open(tmp.Name(), 0o600, &bbolt.Options{Timeout: lockTimeout})
 	if err != nil {
-		return nil, fmt.Errorf("create store: %w", err)
+		return nil, fmt.Errorf("create store %s: %w", path, Explain(err))
 	}
 	if err := errors.Join(db.Update(createManifest), db.Sync(), db.Close()); err != nil {
-		return nil, fmt.Errorf("create store: %w", err)
+		return nil, fmt.Errorf("create store %s: %w", path, Explain(err))
 	}
 	// A link, unlike a rename, never replaces.
 	if err := os.Link(tmp.Name(), path); errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("store %s %w", path, ErrExists)
 	} else if err != nil {
-		return nil, fmt.Errorf("create store: %w", err)
+		return nil, fmt.Errorf("create store %s: %w", path, Explain(err))
 	}
 	if err := os.Remove(tmp.Name()); err != nil {
-		return nil, fmt.Errorf("create store: %w", err)
+		return nil, fmt.Errorf("create store %s: %w", path, Explain(err))
 	}
 	if err := SyncDir(dir); err != nil {
-		return nil, fmt.Errorf("create store: %w", err)
+		return nil, fmt.Errorf("create store %s: %w", path, Explain(err))
 	}
 	return Open(path)
 }

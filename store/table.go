@@ -287,7 +287,7 @@ func OpenTable(db *bbolt.DB, name string) (*Table, error) {
 		return errUnchanged
 	})
 	if err != nil && !errors.Is(err, errUnchanged) {
-		return nil, fmt.Errorf("open table %q: %w", name, err)
+		return nil, fmt.Errorf("open table %q of %s: %w", name, db.Path(), Explain(err))
 	}
 	if err := View(db, t.check); err != nil {
 		return nil, fmt.Errorf("open: %w", err)

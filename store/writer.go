@@ -3,17 +3,21 @@ package store
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
+	"weak"
 
 	"go.etcd.io/bbolt"
 
 	"coffer/internal/crashpoint"
 )
 
-// Writer is the one writer of a database's tables. Changes that arrive while a
-// commit is under way are committed together by the next one, with one sync.
+// Writer writes tables of a database. Changes that arrive while a commit is under way
+// are committed together by the next one, with one sync. Once a write of one writer
+// has failed, all writers of that database refuse.
 type Writer struct {
-	db *bbolt.DB
+	db     *bbolt.DB
+	health *health
 
 	// commit is held by the caller that commits for all that wait. It is taken
 	// before mu and never while holding mu.
@@ -21,7 +25,73 @@ type Writer struct {
 
 	mu      sync.Mutex // guards the rest
 	waiting []*change
-	failed  error // sticky
+}
+
+// health is what all writers of one database know of its disk.
+type health struct {
+	mu     sync.Mutex
+	failed error // sticky
+	beside func(*bbolt.Tx) error
+}
+
+// healths has the health of each open database. It keeps no database in memory.
+var healths sync.Map // weak.Pointer[bbolt.DB] -> *health
+
+func healthOf(db *bbolt.DB) *health {
+	key := weak.Make(db)
+	known, loaded := healths.LoadOrStore(key, new(health))
+	if !loaded {
+		runtime.AddCleanup(db, func(key weak.Pointer[bbolt.DB]) { healths.Delete(key) }, key)
+	}
+	return known.(*health)
+}
+
+// Failed reports the failed write that made all writers of a database refuse, if any.
+func Failed(db *bbolt.DB) error { return healthOf(db).err() }
+
+func (h *health) err() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.failed == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrFailed, h.failed)
+}
+
+// Beside has f run at the end of every change by a writer of the database, in the same
+// transaction: what f writes is on disk together with what was changed.
+func Beside(db *bbolt.DB, f func(*bbolt.Tx) error) {
+	h := healthOf(db)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.beside = f
+}
+
+func (h *health) alongside(tx *bbolt.Tx) error {
+	h.mu.Lock()
+	f := h.beside
+	h.mu.Unlock()
+	if f == nil {
+		return nil
+	}
+	return f(tx)
+}
+
+// Generation is one more after every commit. It never goes back but by another file.
+func Generation(db *bbolt.DB) (generation uint64, err error) {
+	err = View(db, func(tx *bbolt.Tx) error {
+		generation = uint64(tx.ID())
+		return nil
+	})
+	return generation, err
+}
+
+func (h *health) fail(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.failed == nil {
+		h.failed = err
+	}
 }
 
 type change struct {
@@ -34,7 +104,7 @@ type change struct {
 const maxGroup = 128
 
 // NewWriter starts nothing; it needs no closing.
-func NewWriter(db *bbolt.DB) *Writer { return &Writer{db: db} }
+func NewWriter(db *bbolt.DB) *Writer { return &Writer{db: db, health: healthOf(db)} }
 
 // Do runs f in a write transaction and returns when it is on disk. When f returns
 // an error, nothing of it is written and the error is returned as it is. f may run
@@ -42,11 +112,10 @@ func NewWriter(db *bbolt.DB) *Writer { return &Writer{db: db} }
 // from a run before; only its last run counts.
 func (w *Writer) Do(f func(*bbolt.Tx) error) error {
 	c := &change{apply: f}
-	w.mu.Lock()
-	if w.failed != nil {
-		defer w.mu.Unlock()
-		return w.refusal()
+	if err := w.health.err(); err != nil {
+		return err
 	}
+	w.mu.Lock()
 	w.waiting = append(w.waiting, c)
 	w.mu.Unlock()
 
@@ -58,11 +127,10 @@ func (w *Writer) Do(f func(*bbolt.Tx) error) error {
 		w.mu.Lock()
 		group := w.waiting[:min(len(w.waiting), maxGroup)]
 		w.waiting = w.waiting[len(group):]
-		failed := w.failed
 		w.mu.Unlock()
-		if failed != nil {
+		if err := w.health.err(); err != nil {
 			for _, c := range group {
-				c.err, c.done = w.refusal(), true
+				c.err, c.done = err, true
 			}
 			continue
 		}
@@ -85,7 +153,7 @@ func (w *Writer) run(group []*change) {
 						return err
 					}
 				}
-				return nil
+				return w.health.alongside(tx)
 			})
 		}
 		crashpoint.Hit("store.committed")
@@ -101,11 +169,9 @@ func (w *Writer) run(group []*change) {
 		default:
 			// The commit failed, or a record is damaged. Part of it may be on disk: the
 			// truth is known again only when a restart has read the whole file.
-			w.mu.Lock()
-			w.failed = err
-			w.mu.Unlock()
+			w.health.fail(fmt.Errorf("write %s: %w", w.db.Path(), Explain(err)))
 			for _, c := range group {
-				c.err, c.done = w.refusal(), true
+				c.err, c.done = w.health.err(), true
 			}
 			return
 		}
@@ -113,13 +179,4 @@ func (w *Writer) run(group []*change) {
 }
 
 // Failed reports the failure that made this writer refuse, if any.
-func (w *Writer) Failed() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.failed == nil {
-		return nil
-	}
-	return w.refusal()
-}
-
-func (w *Writer) refusal() error { return fmt.Errorf("%w: %w", ErrFailed, w.failed) }
+func (w *Writer) Failed() error { return w.health.err() }

@@ -127,6 +127,7 @@ var Meeting = []string{
 	"coffer/proto/...", "coffer/rpc", // what travels between them
 	"coffer/audit", "coffer/store", "coffer/internal/datadir", "coffer/internal/nearest", "coffer/internal/doctor", "coffer/internal/addressbook", // each has its own directory, made and opened by the same code
 	"coffer/observe", "coffer/hook", // what an operator watches, and is told
+	"coffer/internal/anchor",     // ties the two together
 	"coffer/internal/crashpoint", // empty functions, but for the test of crashes
 }
 

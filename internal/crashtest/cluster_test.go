@@ -11,6 +11,7 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -269,8 +270,11 @@ func (c *cluster) payment() intent.Signed {
 	return c.sign(i)
 }
 
-// away says that an error is of a process that is not there now.
-func away(err error) bool { return status.Code(err) == codes.Unavailable }
+// away says that an error is of a process that is not there now, or is about to end
+// because of its disk: a person asks again later.
+func away(err error) bool {
+	return status.Code(err) == codes.Unavailable || status.Code(err) == codes.Internal && strings.Contains(err.Error(), store.ErrFull.Error())
+}
 
 // carry submits an intent, approves it and follows it to its end, as a person with
 // patience would: whatever was not answered is asked again.

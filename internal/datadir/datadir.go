@@ -2,6 +2,7 @@ package datadir
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,7 +18,7 @@ type Files struct{ Identity, Store, Audit, Settings string }
 // empty store, the audit folder, whatever more adds, and the settings last, so that a
 // directory with settings is complete. It refuses a directory with anything in it, so
 // that no key is ever replaced.
-func Make(f Files, settings any, more func() error) (*identity.Key, error) {
+func Make(f Files, settings any, more func() error) (key *identity.Key, err error) {
 	dir := filepath.Dir(f.Settings)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make directory: %w", err)
@@ -32,10 +33,21 @@ func Make(f Files, settings any, more func() error) (*identity.Key, error) {
 	if err := os.Chmod(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("protect directory: %w", err)
 	}
-	key, err := identity.Create(f.Identity)
-	if err != nil {
-		return nil, err
+	if key, err = identity.Create(f.Identity); err != nil {
+		return nil, store.Explain(err)
 	}
+	// From here on the directory is ours. What was begun and not finished would stand in
+	// the way of the next try, and nobody has seen the key yet.
+	defer func() {
+		if err == nil {
+			return
+		}
+		left, readErr := os.ReadDir(dir)
+		err = errors.Join(store.Explain(err), readErr)
+		for _, e := range left {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
+	}()
 	if more != nil {
 		if err := more(); err != nil {
 			return nil, err
