@@ -32,7 +32,7 @@ func openCharter(d Dir, s *Settings, key *identity.Key) (*charter.File, error) {
 	}
 	me, ok := file.Charter.CoordinatorByPeer(key.ID())
 	if !ok || me.Name != s.Name {
-		return nil, fmt.Errorf("charter %q does not list coordinator %q with the identity %s of this directory: its card must be among those that the charter is made of", file.Charter.Name, s.Name, key.ID())
+		return nil, fmt.Errorf("charter %q does not list coordinator %q with the identity %s of its identity.key: its card must be among those that the charter is made of", file.Charter.Name, s.Name, key.ID())
 	}
 	for name := range s.Chains {
 		if _, ok := file.Charter.Chain(name); !ok {

@@ -243,7 +243,7 @@ func Join(d Dir, file *charter.File, pin canon.Digest) (*charter.File, error) {
 func lists(c *charter.Charter, s *Settings, key *identity.Key) error {
 	me, ok := c.Signer(s.Name)
 	if !ok || me.Peer != key.ID() {
-		return fmt.Errorf("charter %q does not list signer %q with the identity %s of this directory: send its card to whoever makes the charter", c.Name, s.Name, key.ID())
+		return fmt.Errorf("charter %q does not list signer %q with the identity %s of its identity.key: send its card to whoever makes the charter", c.Name, s.Name, key.ID())
 	}
 	if me.Org != s.Organisation {
 		return fmt.Errorf("charter says that signer %q belongs to %q, this directory says %q", s.Name, me.Org, s.Organisation)

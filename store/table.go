@@ -290,7 +290,7 @@ func OpenTable(db *bbolt.DB, name string) (*Table, error) {
 		return nil, fmt.Errorf("open table %q of %s: %w", name, db.Path(), Explain(err))
 	}
 	if err := View(db, t.check); err != nil {
-		return nil, fmt.Errorf("open: %w", err)
+		return nil, fmt.Errorf("open %s: %w", db.Path(), err)
 	}
 	return t, nil
 }

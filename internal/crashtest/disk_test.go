@@ -253,7 +253,8 @@ func TestDamagedFiles(t *testing.T) {
 			if err := os.WriteFile(path, content, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if p.start() == nil {
+			// The seal is opened after the start, and each byte of its file counts.
+			if p.start() == nil && filepath.Base(path) != "seal.age" {
 				p.signal(syscall.SIGTERM) // it works with it, or is still about to unseal
 			}
 			text, code, err := p.ends()
@@ -262,7 +263,7 @@ func TestDamagedFiles(t *testing.T) {
 				t.Fatalf("%s of %s %s: %v", filepath.Base(path), p.name, what, err)
 			case code != 0:
 				named++
-				if !strings.Contains(text, path) && !strings.Contains(text, filepath.Dir(path)) {
+				if !strings.Contains(text, path) && !strings.Contains(text, filepath.Dir(path)) && !strings.Contains(text, filepath.Base(path)) {
 					t.Errorf("%s of %s %s: it says %q", filepath.Base(path), p.name, what, text)
 				}
 			case slices.Contains([]string{"records", "hashes"}, filepath.Base(path)):
