@@ -143,16 +143,15 @@ func (c *Coordinator) takeSignatures(offered []*pb.NamedSignature) (wrong string
 		return wrong, err
 	}
 	c.file = file
-	c.sayMissing("operators have signed the charter", "of", strings.Join(fresh, ", "))
+	c.sayMissing(fresh...)
 	return wrong, nil
 }
 
-// sayMissing logs how far the charter is; c.mu is held.
-func (c *Coordinator) sayMissing(text string, more ...any) {
-	missing := c.file.Missing()
-	if len(missing) == 0 {
-		c.log.Info(text, append(more, "charter", "complete")...)
-		return
+// sayMissing logs how far the charter is, and whose signatures are new; c.mu is held.
+func (c *Coordinator) sayMissing(fresh ...string) {
+	missing := "nothing"
+	if list := c.file.Missing(); len(list) > 0 {
+		missing = strings.Join(list.Strings(), ", ")
 	}
-	c.log.Info(text, append(more, "missing", strings.Join(missing.Strings(), ", "))...)
+	c.log.Info("signatures under the charter", "new", strings.Join(fresh, ", "), "missing", missing)
 }

@@ -277,7 +277,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	c.log.Info("coordinator serves", "address", lis.Addr().String(), "charter", c.charter.Digest().Short(), "signers", len(c.signers))
 	c.mu.Lock()
 	if len(c.file.Missing()) > 0 {
-		c.sayMissing("the charter waits for operators, who run coffer-signer join and coffer-signer run")
+		c.sayMissing()
 	}
 	c.mu.Unlock()
 	if c.cfg.Ready != nil {

@@ -236,7 +236,7 @@ func (n *Node) runFailed(r *run, f *engine.Fault, proof *envelope.Evidence) {
 	if err := n.record(e); err != nil {
 		n.log.Error("a failed session is not in the audit log", "error", err)
 	}
-	n.log.Warn(r.kind()+" ended", "intent", e.Intent, "session", e.Session, "code", f.Code, "culprits", f.Culprits, "text", f.Text)
+	n.log.Warn("run ended", "kind", r.kind(), "intent", e.Intent, "session", e.Session, "code", f.Code, "culprits", f.Culprits, "text", f.Text)
 	n.tell(r, runEvent{failed: f})
 	n.finish(r)
 }
