@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"coffer/engine"
@@ -76,10 +77,17 @@ func (n *Node) closeHost(name string, h engine.Host) {
 	}
 }
 
+// computing says whether a run needs the processor. A ceremony whose share is proved
+// waits for signatures only, of a signer that may have been killed; and the try that
+// finishes it begins when every signer has primes.
+func (l *loopState) computing() bool {
+	return slices.ContainsFunc(l.distinct(), func(r *run) bool { return r.ceremony == nil || !r.ceremony.Proved() })
+}
+
 // searchPrimes keeps the pool of pre-parameters at its size, when nothing that
 // people wait for needs the processor.
 func (n *Node) searchPrimes() {
-	if n.loop.wrap == nil || n.isBusy() || len(n.loop.runs) > 0 || time.Now().Before(n.loop.rest) {
+	if n.loop.wrap == nil || n.isBusy() || n.loop.computing() || time.Now().Before(n.loop.rest) {
 		return
 	}
 	count, err := n.keys.PreParamsCount()
