@@ -38,6 +38,7 @@ func keys(t reflect.Type, path string, out map[string]reflect.Type) {
 			out[at] = f.Type
 			keys(f.Type, at, out)
 		}
+	default: // a plain value has no keys
 	}
 }
 
