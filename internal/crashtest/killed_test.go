@@ -36,6 +36,7 @@ const (
 // demo sets them up, kills each process again and again without warning while people
 // pay, and reads the chain back: none lost, none doubled, every reference mined once.
 func TestKilledUnderPayments(t *testing.T) {
+	t.Parallel()
 	d := newDemo(t)
 	daemons := d.daemons()
 	if len(daemons) != 4 {

@@ -101,6 +101,7 @@ func matrix(t *testing.T, p *process, seen map[string]int, work func() error) {
 // a payment: it is made once, always. The third signer is away, so that no other
 // quorum can help.
 func TestPaymentMatrix(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, nil).fund()
 	c.signers["c"].kill()
 	c.must(c.pay())

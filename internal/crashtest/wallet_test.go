@@ -14,6 +14,7 @@ import (
 // TestWalletMatrix ends the coordinator and a signer at every write and every send of a
 // key generation: the wallet is there afterwards, under the name that was asked for.
 func TestWalletMatrix(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, nil).fund()
 	a := c.signers["a"]
 	number := 0
