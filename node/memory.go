@@ -80,6 +80,16 @@ type place struct {
 	initiator string
 	expires   int64
 	size      int
+	narrowed  bool // somebody's no stands here, and nowhere else on this signer
+}
+
+func placeOf(i *intent.Intent, e *noted, size int) place {
+	return place{i.Initiator, i.Expires, size, slices.ContainsFunc(e.statements, narrows)}
+}
+
+func narrows(s approval.Signed) bool {
+	st, err := approval.Parse(s.Raw)
+	return err == nil && st.Kind.Narrows()
 }
 
 func openMemory(db *bbolt.DB, limits memoryLimits, now int64) (*memory, error) {
@@ -105,7 +115,7 @@ func openMemory(db *bbolt.DB, limits memoryLimits, now int64) (*memory, error) {
 			if i.Digest() != id {
 				return fmt.Errorf("intent %s stands under another digest", i.Digest().Short())
 			}
-			m.count(id, place{i.Initiator, i.Expires, len(raw)})
+			m.count(id, placeOf(i, e, len(raw)))
 			return nil
 		})
 	})
@@ -166,7 +176,7 @@ func (m *memory) note(c *charter.Charter, r request, asked bool, now int64) (new
 	var i *intent.Intent
 	if e == nil {
 		i, _, err = r.intent.Open(c)
-		if err != nil || now >= i.Expires || i.Expires > now+intent.MaxLifetime {
+		if err != nil || now >= i.Expires || i.Expires > now+intent.MaxLifetime+approval.MaxSkew {
 			return false, nil //nolint:nilerr // what nobody enrolled signed is not remembered
 		}
 		e = &noted{request: request{intent: r.intent}, seen: now}
@@ -194,7 +204,7 @@ func (m *memory) note(c *charter.Charter, r request, asked bool, now int64) (new
 	if !changed {
 		return false, nil
 	}
-	if err := m.put(id, i, e); err != nil {
+	if kept, err := m.put(id, i, e, news, now); err != nil || !kept {
 		return false, err
 	}
 	if now-m.pruned >= pruneEvery {
@@ -203,11 +213,16 @@ func (m *memory) note(c *charter.Charter, r request, asked bool, now int64) (new
 	return news, nil
 }
 
-func (m *memory) put(id canon.Digest, i *intent.Intent, e *noted) error {
+// put writes an intent. One that is new is left out when all that could go to make room
+// for it may not.
+func (m *memory) put(id canon.Digest, i *intent.Intent, e *noted, news bool, now int64) (kept bool, err error) {
 	raw := e.encode()
-	p := place{i.Initiator, i.Expires, len(raw)}
-	gone := m.makeRoom(id, p)
-	err := m.writer.Do(func(tx *bbolt.Tx) error {
+	p := placeOf(i, e, len(raw))
+	gone, fits := m.makeRoom(id, p, now)
+	if !fits && news {
+		return false, nil
+	}
+	err = m.writer.Do(func(tx *bbolt.Tx) error {
 		for _, old := range gone {
 			if err := m.table.Delete(tx, old[:]); err != nil {
 				return err
@@ -216,29 +231,31 @@ func (m *memory) put(id canon.Digest, i *intent.Intent, e *noted) error {
 		return m.table.Put(tx, id[:], raw)
 	})
 	if err != nil {
-		return fmt.Errorf("remember intent %s: %w", id.Short(), err)
+		return false, fmt.Errorf("remember intent %s: %w", id.Short(), err)
 	}
 	for _, old := range gone {
 		m.forget(old)
 	}
 	m.count(id, p)
-	return nil
+	return true, nil
 }
 
 // makeRoom names the intents that have to go for one more: those of the same initiator
-// when it has too many, else of whoever has most; always those that expire first.
-func (m *memory) makeRoom(id canon.Digest, p place) (gone []canon.Digest) {
+// when it has too many, else of whoever has most; always those that expire first, and
+// never one that is alive and that somebody said no to: else whoever has an initiator's
+// key could push a rejection out, and show the intent again without it.
+func (m *memory) makeRoom(id canon.Digest, p place, now int64) (gone []canon.Digest, fits bool) {
 	used, all := map[string]int{}, m.all-m.known[id].size+p.size
 	for who, n := range m.used {
 		used[who] = n
 	}
 	used[p.initiator] += p.size - m.known[id].size
 	if used[p.initiator] <= m.limits.initiator && all <= m.limits.all {
-		return nil
+		return nil, true
 	}
 	var order []canon.Digest
-	for other := range m.known {
-		if other != id {
+	for other, there := range m.known {
+		if other != id && !(there.narrowed && there.expires > now) {
 			order = append(order, other)
 		}
 	}
@@ -259,7 +276,7 @@ func (m *memory) makeRoom(id canon.Digest, p place) (gone []canon.Digest) {
 		}
 		at := slices.IndexFunc(order, func(d canon.Digest) bool { return m.known[d].initiator == from })
 		if at < 0 {
-			break // nothing of its own is left: one intent alone fits every limit
+			return gone, false
 		}
 		old := order[at]
 		order = slices.Delete(order, at, at+1)
@@ -267,7 +284,7 @@ func (m *memory) makeRoom(id canon.Digest, p place) (gone []canon.Digest) {
 		used[from] -= m.known[old].size
 		all -= m.known[old].size
 	}
-	return gone
+	return gone, true
 }
 
 // prune forgets what expired long ago.

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -126,6 +127,12 @@ func (s *service) Sign(req *pb.SignRequest, stream pb.Signer_SignServer) error {
 		return s.n.grpcError(err)
 	}
 	authorized, v := gate.Check(in)
+	if authorized != nil {
+		// Before anything is written: a request that no session can come of costs no disk.
+		if err := mayTakePart(s.n.self, in.Wallet, signers); err != nil {
+			return status.Error(codes.InvalidArgument, "signers: "+err.Error())
+		}
+	}
 	if err := s.n.note(r, authorized != nil); err != nil {
 		return s.n.grpcError(err)
 	}
@@ -138,9 +145,6 @@ func (s *service) Sign(req *pb.SignRequest, stream pb.Signer_SignServer) error {
 			return err
 		}
 		return stream.Send(&pb.SignEvent{Event: &pb.SignEvent_Refused{Refused: reply}})
-	}
-	if err := mayTakePart(s.n.self, in.Wallet, signers); err != nil {
-		return status.Error(codes.InvalidArgument, "signers: "+err.Error())
 	}
 	run, err := s.n.startSigning(stream.Context(), r, in.Wallet, signers, attempt)
 	if err != nil {
@@ -289,10 +293,16 @@ func (n *Node) auditVerdict(code string, v *verdict.Verdict, always bool) error 
 		n.junk.count(v.Reasons[0].Check)
 		return nil
 	}
-	summary := v.Outcome
+	// Each code once and in one order, and none of statements that did not count: those
+	// come from whoever asks, who could else have any number of answers written down.
+	var codes []string
 	for _, r := range v.Reasons {
-		summary += " " + r.Check + "/" + r.Code
+		if r.Check != "G-APPROVALS" || !strings.HasPrefix(r.Code, "APPROVAL_") {
+			codes = append(codes, r.Check+"/"+r.Code)
+		}
 	}
+	slices.Sort(codes)
+	summary := strings.Join(append([]string{v.Outcome}, slices.Compact(codes)...), " ")
 	// What permits is written each time, the rest once per answer: a request costs its
 	// sender nothing, and an entry stays for ever.
 	first := n.decisions.first(v.Intent, code+" "+summary)

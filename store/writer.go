@@ -31,7 +31,10 @@ type Writer struct {
 type health struct {
 	mu     sync.Mutex
 	failed error // sticky
-	beside func(*bbolt.Tx) error
+	// generation is that of the newest commit that is on disk. A reader of the file may
+	// see the next one before its sync has returned.
+	generation uint64
+	beside     func(*bbolt.Tx) error
 }
 
 // healths has the health of each open database. It keeps no database in memory.
@@ -77,13 +80,26 @@ func (h *health) alongside(tx *bbolt.Tx) error {
 	return f(tx)
 }
 
-// Generation is one more after every commit. It never goes back but by another file.
+// Generation is more after every commit of a writer, and only once that is on disk. It
+// never goes back but by another file.
 func Generation(db *bbolt.DB) (generation uint64, err error) {
-	err = View(db, func(tx *bbolt.Tx) error {
-		generation = uint64(tx.ID())
-		return nil
-	})
-	return generation, err
+	h := healthOf(db)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.generation == 0 { // before the first commit since the file was opened
+		err = View(db, func(tx *bbolt.Tx) error {
+			h.generation = uint64(tx.ID())
+			return nil
+		})
+	}
+	return h.generation, err
+}
+
+// committed says that a generation is on disk.
+func (h *health) committed(generation uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.generation = max(h.generation, generation)
 }
 
 func (h *health) fail(err error) {
@@ -143,7 +159,7 @@ func (w *Writer) Do(f func(*bbolt.Tx) error) error {
 // so that what it wrote before it refused is gone with the transaction.
 func (w *Writer) run(group []*change) {
 	for len(group) > 0 {
-		refused := -1
+		refused, generation := -1, uint64(0)
 		err := crashpoint.Write("store.commit")
 		if err == nil {
 			err = update(w.db, func(tx *bbolt.Tx) error {
@@ -153,12 +169,14 @@ func (w *Writer) run(group []*change) {
 						return err
 					}
 				}
+				generation = uint64(tx.ID())
 				return w.health.alongside(tx)
 			})
 		}
 		crashpoint.Hit("store.committed")
 		switch {
 		case err == nil:
+			w.health.committed(generation)
 			for _, c := range group {
 				c.done = true
 			}

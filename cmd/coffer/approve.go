@@ -59,6 +59,10 @@ func stateCommand(o *options, kind approval.Kind, use, short string) *cobra.Comm
 				}
 				// What is shown is decoded here, from the bytes whose digest is signed below.
 				describe(cmd.ErrOrStderr(), s, o.as, time.Now())
+				if yes && kind == approval.Approve && args[0] != s.id.String() {
+					// The coordinator chooses what a reference or the beginning of an ID stands for.
+					return cli.Usagef("--yes approves unseen: give all 64 digits of the intent's ID, or leave --yes out and read")
+				}
 				if !yes {
 					if err := cli.Confirm(fmt.Sprintf("to %s this, type %s:", kind, s.id.String()[:6]), s.id.String()[:6]); err != nil {
 						return err
