@@ -66,6 +66,12 @@ func (c *Coordinator) step(ctx context.Context, it *item, wake <-chan struct{}) 
 	if it.onChain() {
 		return c.settle(ctx, it, i, who, wake)
 	}
+	if watch, err := c.mayBeMined(it, i, who, time.Now().Unix()); err != nil {
+		return err
+	} else if watch {
+		it.Stage, it.Detail = pb.Stage_STAGE_BROADCAST, "signers went on with it before the store was lost: it may be mined yet, and only a cancel stops it"
+		return c.save(it)
+	}
 	ready, err := c.standing(it, i, who, time.Now().Unix())
 	switch {
 	case err != nil || it.ended():

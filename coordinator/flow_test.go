@@ -279,7 +279,7 @@ func TestPayments(t *testing.T) {
 			w.must(err)
 			w.Gate.Fail("eth_sendRawTransaction", false)
 			w.wantDone(by)
-			if v := w.end(id); v.Stage != pb.Stage_STAGE_FAILED || v.FailureCode != "CANCELLED" && v.FailureCode != "NONCE_USED" {
+			if v := w.end(id); v.Stage != pb.Stage_STAGE_FAILED || v.FailureCode != "CANCELLED" {
 				t.Errorf("the payment ended %s %s", v.Stage, v.FailureCode)
 			}
 			old, err := evm.Decode(w.get(id).UnsignedTx)

@@ -42,6 +42,9 @@ type item struct {
 	// Recalled is set while an intent that signers told after the store was lost is looked
 	// for: who told it, and whether that signer went on with it.
 	Recalled map[string]bool `json:"recalled,omitempty"`
+	// SignedElsewhere: signers went on with it before the store was lost, so that a
+	// transaction of it may be in somebody's pool and be mined as long as its nonce is free.
+	SignedElsewhere bool `json:"signed_elsewhere,omitempty"`
 
 	Phases  []phase `json:"phases,omitempty"`
 	Since   int64   `json:"since"`   // Unix milliseconds, begin of this phase
@@ -212,7 +215,7 @@ func (s *items) addStatement(id canon.Digest, signed approval.Signed) (it *item,
 		if it.ended() {
 			return errEnded
 		}
-		if it.onChain() && !it.lookedFor() {
+		if it.onChain() && !it.unsent() {
 			return errSigned
 		}
 		var changed bool

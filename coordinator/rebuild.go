@@ -19,9 +19,11 @@ import (
 
 	"coffer/approval"
 	"coffer/canon"
+	"coffer/chain/evm"
 	"coffer/charter"
 	"coffer/intent"
 	"coffer/internal/crashpoint"
+	"coffer/policy"
 	pb "coffer/proto/coffer/v1"
 	"coffer/store"
 )
@@ -408,8 +410,34 @@ func before(a, b *item) bool {
 	return bytes.Compare(a.ID[:], b.ID[:]) < 0
 }
 
+// unsent says that the chain is watched for it, and no transaction of it is known here.
+func (it *item) unsent() bool { return it.onChain() && len(it.Sent) == 0 }
+
 // lookedFor says that it came back, and whether it was ever mined is not known yet.
-func (it *item) lookedFor() bool { return it.Recalled != nil && it.onChain() && len(it.Sent) == 0 }
+func (it *item) lookedFor() bool { return it.Recalled != nil && it.unsent() }
+
+// shownStage is what people are shown: of something that is on its way into a block they
+// demand to see the transaction, and of one that is only looked for there is none.
+func (it *item) shownStage() pb.Stage {
+	if it.unsent() {
+		return pb.Stage_STAGE_SIGNING
+	}
+	return it.Stage
+}
+
+// mayBeMined keeps an intent that may be signed elsewhere under watch while it cannot be
+// signed here. To end it as expired or rejected would invite somebody to pay again, and
+// both could be mined.
+func (c *Coordinator) mayBeMined(it *item, i *intent.Intent, who intent.Initiator, now int64) (bool, error) {
+	if !it.SignedElsewhere || len(it.Sent) > 0 {
+		return false, nil
+	}
+	decision, granted, err := c.preview(it, i, who, now)
+	if err != nil {
+		return false, err
+	}
+	return now >= i.Expires || len(granted.Rejected) > 0 || decision.Outcome != policy.Allow && !(decision.Outcome == policy.Deny && it.Anyway), nil
+}
 
 // released is how many signers say that they went on with an intent that was found again.
 func (it *item) released() (n int) {
@@ -449,8 +477,36 @@ func (c *Coordinator) found(ctx context.Context, it *item, i *intent.Intent) (mo
 	if first != nil && first.ID != it.ID {
 		return true, c.end(it, pb.Stage_STAGE_FAILED, "REFERENCE_USED", "its reference stands for intent "+first.ID.Short())
 	}
+	it.SignedElsewhere = i.Kind != intent.CreateWallet && it.released() > 0
 	it.Recalled, it.Stage, it.Detail = nil, pb.Stage_STAGE_APPROVAL, "waits for approvals"
 	return true, c.save(it)
+}
+
+// lookedForAs is another intent that came back and that a mined transaction does, or nil.
+func (c *Coordinator) lookedForAs(not canon.Digest, from evm.Address, u *evm.Unsigned) (*canon.Digest, error) {
+	c.mu.Lock()
+	open := make([]canon.Digest, 0, len(c.running))
+	for id := range c.running {
+		open = append(open, id)
+	}
+	c.mu.Unlock()
+	for _, id := range open {
+		other, err := c.items.get(id)
+		if err != nil {
+			return nil, err
+		}
+		if id == not || !other.unsent() {
+			continue
+		}
+		o, err := intent.Parse(other.Intent.Raw)
+		if err != nil {
+			return nil, err
+		}
+		if len(evm.Compare(o, c.charter, from, u)) == 0 {
+			return &id, nil
+		}
+	}
+	return nil, nil
 }
 
 func (c *Coordinator) behind(it *item, i *intent.Intent) error {

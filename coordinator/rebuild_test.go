@@ -186,3 +186,36 @@ func TestRebuildWhileItWaits(t *testing.T) {
 		}
 	})
 }
+
+// What was signed before the store was lost may be mined whatever people and signers say
+// now: it is not called dead, which would invite somebody to pay again.
+func TestRebuildKeepsWatchOfWhatMayBeMined(t *testing.T) {
+	t.Parallel()
+	w := newFunded(t)
+	w.paid(1, func() {
+		w.Miner.Hold(true)
+		id := w.mustSubmit(w.payment("POOL", 1))
+		w.approve(id)
+		w.until(id, "sent", func(v *pb.IntentView) bool { return strings.Contains(v.Progress, "waiting for the block") })
+		w.LoseDesk()
+		for _, m := range w.Members { // so that it cannot simply be signed again
+			_, err := m.Operator().Seal(t.Context(), &pb.SealRequest{})
+			w.must(err)
+		}
+		w.Rebuild = true
+		w.StartDesk()
+		w.Eventually("requests are taken", func() bool {
+			_, err := w.API.Advise(t.Context(), &pb.AdviseRequest{Wallet: w.Record.Name, Chain: "dev", Asset: "ETH"})
+			return err == nil
+		})
+		w.must(w.state("carol", approval.Reject, id))
+		v := w.until(id, "watched", func(v *pb.IntentView) bool { return ended(v) || strings.Contains(v.Detail, "only a cancel stops it") })
+		if ended(v) || len(v.RawTx) > 0 || v.Stage != pb.Stage_STAGE_SIGNING {
+			t.Errorf("rejected after a rebuild: %s %s %s, %d bytes of transaction", v.Stage, v.FailureCode, v.Detail, len(v.RawTx))
+		}
+		w.Miner.Hold(false)
+		if v := w.wantDone(id); v.Block == 0 {
+			t.Errorf("done in block %d", v.Block)
+		}
+	})
+}

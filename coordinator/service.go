@@ -478,7 +478,7 @@ func (s *service) view(it *item) (*pb.IntentView, error) {
 	c := s.c
 	v := &pb.IntentView{
 		Id: it.ID.String(), Intent: signedMessage(it.Intent.Raw, it.Intent.Signature), Statements: statements(it.Statements),
-		Stage: it.Stage, Detail: it.Detail, UnsignedTx: it.Unsigned, FailureCode: it.Code, Updated: it.Updated,
+		Stage: it.shownStage(), Detail: it.Detail, UnsignedTx: it.Unsigned, FailureCode: it.Code, Updated: it.Updated,
 	}
 	c.showTransactions(v, it)
 	for _, p := range it.Phases {

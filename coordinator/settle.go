@@ -21,6 +21,9 @@ const (
 	// resendEvery is after how long without a block a transaction is handed over again: an
 	// endpoint may have forgotten it.
 	resendEvery = 10 * time.Second
+	// prunedEvery is how often an endpoint that keeps no old state is asked again for what
+	// only another one can tell: every question costs it several calls.
+	prunedEvery = time.Minute
 	// pollFast and pollSlow are how often a chain is asked for what is awaited: a block that
 	// may come any moment, and those on top of it.
 	pollFast = 250 * time.Millisecond
@@ -64,6 +67,12 @@ func (c *Coordinator) settle(ctx context.Context, it *item, i *intent.Intent, wh
 	case next > i.Nonce:
 		return c.overtaken(ctx, it, i, client, account, wake)
 	case len(it.Sent) == 0:
+		if watch, err := c.mayBeMined(it, i, who, time.Now().Unix()); err != nil {
+			return err
+		} else if watch {
+			c.say(it.ID, "nonce %d of %s is free still", i.Nonce, i.Account)
+			return c.await(ctx, it, client, wake, resendEvery)
+		}
 		// Taken over from elsewhere as paid, and it is not: it can be signed still.
 		it.Stage, it.Detail = pb.Stage_STAGE_SIGNING, "the signers are asked"
 		return c.save(it)
@@ -307,7 +316,8 @@ func (c *Coordinator) reorganised(it *item) error {
 func (c *Coordinator) overtaken(ctx context.Context, it *item, i *intent.Intent, client *rpc.Client, account evm.Address, wake <-chan struct{}) error {
 	hash, block, err := client.MinedAt(ctx, account, i.Nonce)
 	if errors.Is(err, rpc.ErrPruned) {
-		return fmt.Errorf("nonce %d is used, by which transaction this endpoint cannot tell: %w", i.Nonce, err)
+		c.say(it.ID, "nonce %d is used, by which transaction this endpoint cannot tell: %v", i.Nonce, err)
+		return c.await(ctx, it, client, wake, prunedEvery)
 	} else if err != nil {
 		return err
 	}
@@ -324,14 +334,24 @@ func (c *Coordinator) overtaken(ctx context.Context, it *item, i *intent.Intent,
 		if err := c.revive(other); err != nil {
 			return err
 		}
+		// A cancel ends before what it cancels: it notes that it is the cancel.
+		if o, err := intent.Parse(other.Intent.Raw); err == nil && o.Kind == intent.Cancel && o.Cancel.Subject == it.ID && !other.ended() {
+			return c.await(ctx, it, client, wake, pollSlow)
+		}
 	} else {
 		raw, err := client.Transaction(ctx, hash)
 		if err != nil {
 			return err
 		}
-		if from, u, err := evm.Recover(raw); err == nil && len(evm.Compare(i, c.charter, from, u)) == 0 {
+		from, u, err := evm.Recover(raw)
+		if err == nil && len(evm.Compare(i, c.charter, from, u)) == 0 {
 			it.Sent = append(it.Sent, sent{Raw: raw, Time: time.Now().UnixMilli()})
 			return c.save(it)
+		}
+		if err == nil {
+			if by, err := c.lookedForAs(it.ID, from, u); err != nil || by != nil {
+				return errors.Join(err, c.await(ctx, it, client, wake, pollSlow)) // it is that one's, which finds it itself
+			}
 		}
 	}
 	head, err := client.Block(ctx)
