@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"math/big"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"coffer/chain/evm"
 	"coffer/chain/rpc"
@@ -140,6 +142,33 @@ func TestMinedAtPruned(t *testing.T) {
 			t.Errorf("%q: %v", words, err)
 		}
 		client.Close()
+	}
+}
+
+// A first node that takes the question and says nothing leaves time to ask the next one,
+// which then stays in use.
+func TestFallbackFromSilence(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts, and nobody answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	good := node(t, map[string]string{"eth_getTransactionCount": `"result":"0x2"`})
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // as the coordinator's question for the newest block
+	defer cancel()
+	client, err := rpc.Dial(ctx, "http://"+silent.Addr().String(), 1337, good.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if got := client.Endpoint(); got != strings.TrimPrefix(good.URL, "http://") {
+		t.Errorf("%s answered", got)
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	if got, err := client.Nonce(ctx, evm.Address{}); err != nil || got != 2 {
+		t.Errorf("nonce %d, %v; want 2 at once", got, err)
 	}
 }
 

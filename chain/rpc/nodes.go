@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,10 @@ import (
 
 // firstAgain is how long a fallback serves until the first node is tried again.
 const firstAgain = time.Minute
+
+// answerWithin is how long a node may keep a request while another is left to ask: less
+// than what callers give a question, so that one that is silent does not use it up.
+const answerWithin = 4 * time.Second
 
 // chainError is ErrChainID with what the node said.
 type chainError struct{ text string }
@@ -68,7 +73,7 @@ func (n *nodes) RoundTrip(request *http.Request) (*http.Response, error) {
 		if response != nil {
 			response.Body.Close() // it is in memory already
 		}
-		response, err = n.ask(request, n.list[at], body)
+		response, err = n.askWithin(request, n.list[at], body, k == len(n.list)-1)
 		if err == nil && !away(response.StatusCode) {
 			n.use(at)
 			break
@@ -90,6 +95,16 @@ func (n *nodes) use(at int) {
 
 // away says that another node may do better: this one is down, busy, or wants a key.
 func away(status int) bool { return status == 401 || status == 403 || status == 429 || status >= 500 }
+
+// askWithin is ask, and gives up on a silent node unless that is the last one to ask.
+func (n *nodes) askWithin(request *http.Request, e *endpoint, body []byte, last bool) (*http.Response, error) {
+	if !last {
+		ctx, cancel := context.WithTimeout(request.Context(), answerWithin)
+		defer cancel() // the answer is in memory already
+		request = request.WithContext(ctx)
+	}
+	return n.ask(request, e, body)
+}
 
 // ask sends the request to one node, after that has said which chain it serves.
 func (n *nodes) ask(request *http.Request, e *endpoint, body []byte) (*http.Response, error) {
