@@ -10,12 +10,12 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -28,6 +28,7 @@ import (
 	"coffer/chain/evm"
 	"coffer/chain/rpc"
 	"coffer/internal/devchain"
+	"coffer/internal/freeport"
 )
 
 const (
@@ -184,12 +185,9 @@ func (p *play) here(command string) string {
 	return port.ReplaceAllStringFunc(command, func(s string) string {
 		m := port.FindStringSubmatch(s)
 		if p.ports[m[2]] == "" {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
+			free, err := freeport.Take(1)
 			p.must(err)
-			_, free, err := net.SplitHostPort(l.Addr().String())
-			p.must(err)
-			p.must(l.Close())
-			p.ports[m[2]] = free
+			p.ports[m[2]] = strconv.Itoa(free[0])
 		}
 		return m[1] + p.ports[m[2]]
 	})

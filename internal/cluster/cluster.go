@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"math/big"
-	"net"
 	"path/filepath"
 	"testing"
 	"time"
@@ -27,6 +26,7 @@ import (
 	"coffer/engine/enginetest"
 	"coffer/identity"
 	"coffer/intent"
+	"coffer/internal/freeport"
 	"coffer/internal/testcharter"
 	"coffer/keystore"
 	"coffer/node"
@@ -220,21 +220,21 @@ func (c *Cluster) must(err error) {
 // place is a free one for peers.
 func place(t testing.TB) string {
 	t.Helper()
-	_, port, err := net.SplitHostPort(free(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return "/ip4/127.0.0.1/tcp/" + port
+	return fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", port(t))
 }
 
 func free(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return fmt.Sprintf("127.0.0.1:%d", port(t))
+}
+
+func port(t testing.TB) int {
+	t.Helper()
+	ports, err := freeport.Take(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return ports[0]
 }
 
 type writer struct{ t testing.TB }

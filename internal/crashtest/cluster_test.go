@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"math/big"
-	"net"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -30,6 +29,7 @@ import (
 	"coffer/identity"
 	"coffer/intent"
 	"coffer/internal/devchain"
+	"coffer/internal/freeport"
 	"coffer/internal/testcharter"
 	"coffer/keystore"
 	"coffer/node"
@@ -88,7 +88,8 @@ func newCluster(t testing.TB, dir func(name string) string) *cluster {
 		c.must(err)
 		cards = append(cards, card)
 	}
-	ports := freePorts(t, 7)
+	ports, err := freeport.Take(7)
+	c.must(err)
 	orgs := []string{"exchange", "custodian", "auditor"}
 	for i, id := range []party.ID{"a", "b", "c"} {
 		p := newProcess(t, c.root, string(id), "signer", dir(string(id)))
@@ -156,20 +157,6 @@ func draft() charter.Draft {
 		},
 		Admin: charter.AdminRule{Group: "approvers", K: 2, Orgs: 2},
 	}
-}
-
-func freePorts(t testing.TB, n int) []int {
-	t.Helper()
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close() // all are held until the end, so that none comes twice
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
 }
 
 func (c *cluster) startChain() (endpoint string) {

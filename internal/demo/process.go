@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -183,24 +181,4 @@ func (w *lineWriter) Write(b []byte) (int, error) {
 		w.line(string(w.buf[:i]))
 		w.buf = w.buf[i+1:]
 	}
-}
-
-// freePorts asks the kernel for loopback ports that nobody uses.
-func freePorts(n int) ([]int, error) {
-	var ports []int
-	var open []io.Closer
-	defer func() {
-		for _, l := range open {
-			_ = l.Close() // a listener that only held a number
-		}
-	}()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		open = append(open, l)
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
 }

@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"coffer/internal/freeport"
 	"coffer/store"
 )
 
@@ -52,7 +53,7 @@ type places struct {
 
 // loopback has everybody on this machine, on ports that are free.
 func loopback(chain string) (places, error) {
-	ports, err := freePorts(2*len(signers) + 1)
+	ports, err := freeport.Take(2*len(signers) + 1)
 	if err != nil {
 		return places{}, err
 	}
