@@ -374,9 +374,29 @@ func (c *containers) actBack(ctx context.Context, result *Result) (*Act, error) 
 	return a, c.ready(ctx, len(signers))
 }
 
+// errEarly says that a session was over before a signer's container was paused.
+var errEarly = errors.New("the session was over before a signer could be paused")
+
+// earlyTries is how often actPaused tries to be quicker than the session.
+const earlyTries = 3
+
 // actPaused freezes a signer's container in the middle of a session: its connections
-// stay open and nothing answers.
+// stay open and nothing answers. It pays again when the session was quicker.
 func (c *containers) actPaused(ctx context.Context, result *Result) (*Act, error) {
+	for try := 1; ; try++ {
+		a, err := c.payPaused(ctx, result)
+		if try == earlyTries || !errors.Is(err, errEarly) {
+			return a, err
+		}
+		c.say("%v; once more", err)
+		c.again++
+		if err := c.ready(ctx, len(signers)); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (c *containers) payPaused(ctx context.Context, result *Result) (*Act, error) {
 	paused, failed := "", error(nil)
 	c.overheard = func(line string) {
 		// Such as "signing: a: preparing the session".
@@ -395,16 +415,16 @@ func (c *containers) actPaused(ctx context.Context, result *Result) (*Act, error
 		return nil, err
 	}
 	if paused == "" {
-		return nil, errors.New("the session was over before a signer could be paused")
+		return nil, errEarly
 	}
-	if slices.Contains(a.Signers, paused) {
-		return nil, fmt.Errorf("signer %s signed before it was paused: the session ended too early to tell anything", paused)
-	}
-	a.Name = fmt.Sprintf("signer %s is paused in mid-session; the others finish", paused)
 	c.say("signer %s goes on", paused)
 	if _, _, err := c.run(ctx, nil, "unpause", service(paused)); err != nil {
 		return nil, err
 	}
+	if slices.Contains(a.Signers, paused) {
+		return nil, fmt.Errorf("%w: signer %s had signed", errEarly, paused)
+	}
+	a.Name = fmt.Sprintf("signer %s is paused in mid-session; the others finish", paused)
 	return a, c.ready(ctx, len(signers))
 }
 

@@ -131,6 +131,8 @@ type story struct {
 	said    string
 	// overheard, if set, gets what is said of the way of an intent.
 	overheard func(line string)
+	// again counts the payments that were made once more, each with a reference of its own.
+	again int
 }
 
 func newStory(talk io.Writer) *story {
@@ -322,7 +324,7 @@ func (s *story) pay(ctx context.Context, result *Result, name, amount string) (*
 	if err != nil {
 		return nil, err
 	}
-	out, _, err := s.as(ctx, "alice", "pay", amount, "ETH", supplier, "--from", walletName, "--ref", fmt.Sprintf("INV-%d", 6+act))
+	out, _, err := s.as(ctx, "alice", "pay", amount, "ETH", supplier, "--from", walletName, "--ref", fmt.Sprintf("INV-%d", 6+act+s.again))
 	if err != nil {
 		return nil, err
 	}
