@@ -11,18 +11,26 @@ fi
 
 work=$(mktemp -d)
 # What the daemon would leave behind in the packet filter, unless another was there before.
-policy=$(iptables -S FORWARD | head -1)
+policy=$(iptables -S FORWARD)
+policy=${policy%%$'\n'*}
+rules=$(iptables-save)
 ours=true
-if iptables-save | grep -q DOCKER; then ours=false; fi
+case $rules in *DOCKER*) ours=false ;; esac
+# Each step is tried whatever became of the one before, and the exit status stays.
 finish() {
-	kill "$pid" 2>/dev/null || true
-	wait "$pid" 2>/dev/null || true
+	local code=$?
+	set +e +o pipefail
+	kill "$pid" 2>/dev/null
+	wait "$pid" 2>/dev/null
 	if $ours; then
-		iptables-save | grep -v DOCKER | iptables-restore
+		if rules=$(iptables-save); then
+			grep -v DOCKER <<<"$rules" | iptables-restore || echo "docker: the daemon's rules stay in the packet filter" >&2
+		fi
 		# shellcheck disable=SC2086 # "-P FORWARD ACCEPT" is three words
-		iptables $policy
+		iptables $policy || echo "docker: the packet filter's policy may not be what it was: $policy" >&2
 	fi
-	rm -rf "$work"
+	rm -rf "$work" || echo "docker: $work stays" >&2
+	exit "$code"
 }
 # A session of its own: Ctrl-C ends the command, which still needs the daemon to clean up.
 setsid dockerd --data-root "$work/data" --exec-root "$work/exec" --pidfile "$work/pid" \
