@@ -61,7 +61,7 @@ func TestRebuild(t *testing.T) {
 		waits = w.mustSubmit(w.payment("WAITS", 2))
 		w.must(w.state("bob", approval.Approve, waits))
 		i2 := w.Payment(w.Record, "EXPIRES", 77, 1)
-		i2.NotBefore, i2.Expires = time.Now().Unix()-60, time.Now().Unix()+3
+		i2.NotBefore, i2.Expires = time.Now().Unix()-60, time.Now().Unix()+10
 		expires = w.mustSubmit(w.Sign("alice", i2))
 		second, err := intent.Parse(w.CreateWallet("SECOND-WALLET").Raw)
 		w.must(err)
@@ -74,11 +74,11 @@ func TestRebuild(t *testing.T) {
 				reply, err := w.Members[member].API().Recall(t.Context(), &pb.RecallRequest{})
 				w.must(err)
 				for _, k := range reply.Intents {
-					if id := canon.Sum(k.Intent.Raw); id == waits && len(k.Statements) == 1 || id == wallet && len(k.Statements) == 1 || id == rejected && len(k.Statements) == 2 {
+					if id := canon.Sum(k.Intent.Raw); id == waits && len(k.Statements) == 1 || id == wallet && len(k.Statements) == 1 || id == rejected && len(k.Statements) == 2 || id == expires {
 						known++
 					}
 				}
-				if known != 3 {
+				if known != 4 {
 					return false
 				}
 			}
