@@ -30,7 +30,7 @@ import (
 
 // A coordinator that lost its store makes an empty one and asks the signers. Each of
 // them remembers what it was shown, and whoever signed a payment remembered it before:
-// once Of-Need+1 signers have answered, no payment that a quorum signed is missing. What
+// once Of-Need+1 honest signers have answered, no payment that a quorum signed is missing. What
 // was mined the chain says. Nothing of it is believed: intents and statements carry
 // their people's signatures, wallets those of all signers, and a transaction counts for
 // an intent when it does exactly what that says.
