@@ -127,7 +127,9 @@ func (c *Coordinator) load() error {
 	}
 	// A store that is being rebuilt rightly knows less than the log.
 	renewed := c.rebuild.begun && !c.rebuild.done
-	if c.audit, err = anchor.Open(c.db, c.cfg.Dir.Audit(), c.key, "coffer/"+c.charter.Cluster.String()+"/coordinator/"+c.settings.Name, renewed); err != nil {
+	if c.audit, err = anchor.Open(c.db, c.cfg.Dir.Audit(), c.key, "coffer/"+c.charter.Cluster.String()+"/coordinator/"+c.settings.Name, renewed); errors.Is(err, anchor.ErrOlder) {
+		return fmt.Errorf("%w. Without the newest one, move this one away and start with coffer-coordinator run --rebuild, which asks the signers and the chains for what was in it", err)
+	} else if err != nil {
 		return err
 	}
 	if renewed {
@@ -230,7 +232,18 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	}
 	pb.RegisterCoordinatorOperatorServer(operator, &operatorService{c: c})
 
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
+	// Until it serves, an error takes back what was begun.
+	abort := func(err error) error {
+		c.mu.Lock()
+		c.flows = nil
+		c.mu.Unlock()
+		cancel()
+		_ = g.Wait() // err is why
+		return errors.Join(err, lis.Close(), opLis.Close())
+	}
 	c.mu.Lock()
 	c.flows, c.flowCtx = g, ctx
 	c.mu.Unlock()
@@ -240,10 +253,10 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	}
 	unfinished, err := c.items.all()
 	if err != nil {
-		return errors.Join(err, lis.Close(), opLis.Close())
+		return abort(err)
 	}
 	if err := c.completeRebuild(); err != nil { // the last start ended just before it
-		return errors.Join(err, lis.Close())
+		return abort(err)
 	}
 	if err := c.underWay(); err != nil {
 		c.log.Warn("the store is being rebuilt", "state", status.Convert(err).Message())
@@ -258,14 +271,17 @@ func (c *Coordinator) Run(ctx context.Context) error {
 		}
 	}
 	g.Go(func() error { c.lookOut(ctx); return nil })
-	g.Go(func() error { return c.seen.hooks.Run(ctx) })
+	// Hooks live a moment longer than what they tell of.
+	hooksCtx, endHooks := context.WithCancel(context.WithoutCancel(ctx))
+	defer endHooks()
+	g.Go(func() error { return c.seen.hooks.Run(hooksCtx) })
 	g.Go(func() error { return c.serveMetrics(ctx) })
 	for name := range c.settings.Chains {
 		g.Go(func() error { c.followChain(ctx, name); return nil })
 	}
 	g.Go(func() error { return server.Serve(lis) })
 	g.Go(func() error { return operator.Serve(opLis) })
-	g.Go(func() error { return c.watchDisk(ctx) })
+	g.Go(func() error { defer endHooks(); return c.watchDisk(ctx) })
 	g.Go(func() error {
 		<-ctx.Done()
 		c.mu.Lock()
@@ -305,11 +321,12 @@ func stopServers(servers ...*cofferrpc.Server) {
 
 const stopWithin = 500 * time.Millisecond
 
-// watchDisk ends the coordinator when a write has failed. It could store nothing more,
-// and a supervisor starts it again, which shows whether the disk is well.
+// watchDisk tells of a write that failed, and ends the coordinator. It could store
+// nothing more, and a supervisor starts it again, which shows whether the disk is well.
 func (c *Coordinator) watchDisk(ctx context.Context) error {
 	clock := time.NewTicker(diskEvery)
 	defer clock.Stop()
+	defer c.tellUnwritten() // also when a flow ended this because of it
 	for {
 		if err := c.audit.Failed(); err != nil {
 			return fmt.Errorf("this coordinator stops: %w", err)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"math/big"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -233,6 +234,9 @@ func (c *Coordinator) examineIntents(r *doctor.Report) {
 // examineDir is what can be seen in a directory, whether the coordinator runs or not.
 func examineDir(r *doctor.Report, d Dir, s *Settings) {
 	r.Files(string(d), d.Identity(), d.Store())
+	if _, err := os.Stat(d.Store()); errors.Is(err, fs.ErrNotExist) {
+		r.Fail("store", d.Store()+" does not exist", "stop the coordinator if it runs, then coffer-coordinator run --rebuild --dir "+string(d)+": it asks the signers and the chains for what was in it; docs/operations.md")
+	}
 	r.Disk(string(d))
 	if err := hook.CheckPrograms(s.Hooks); err != nil {
 		r.Warn("hooks", err.Error(), "nobody is told by it")

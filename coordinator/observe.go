@@ -30,7 +30,7 @@ var Metrics = []observe.Def{
 	{Name: "coffer_coordinator_chain_block", Kind: observe.Gauge, Labels: []string{"chain"}, Help: "number of the newest block"},
 	{Name: "coffer_coordinator_chain_head_age_seconds", Kind: observe.Gauge, Labels: []string{"chain"}, Help: "age of the newest block; a chain that seals on demand has old ones"},
 	{Name: "coffer_coordinator_audit_entries", Kind: observe.Gauge, Help: "entries of the audit log"},
-	{Name: "coffer_coordinator_write_failed", Kind: observe.Gauge, Labels: []string{"what"}, Help: "1 when audit log or store refuse all since a write failed; restart after making room"},
+	{Name: "coffer_coordinator_write_failed", Kind: observe.Gauge, Labels: []string{"what"}, Help: "1 when audit log or store refuse all since a write failed; the daemon ends at once then, so only the last moment shows it"},
 	{Name: "coffer_coordinator_disk_free_bytes", Kind: observe.Gauge, Help: "room left where the data directory is"},
 	{Name: "coffer_coordinator_hook_events", Kind: observe.Gauge, Labels: []string{"outcome"}, Help: "events for hooks since the start: delivered, failed, dropped"},
 	{Name: "coffer_coordinator_events_total", Kind: observe.Counter, Labels: []string{"code"}, Help: "entries written to the audit log, by code"},
@@ -56,9 +56,7 @@ type observer struct {
 	hooks   *hook.Hooks
 	tracer  *observe.Tracer
 
-	// Owned by lookOut.
-	away      map[string]*absence // "signer b", "chain dev"
-	unwritten map[string]bool
+	away map[string]*absence // "signer b", "chain dev"; owned by lookOut
 
 	mu     sync.Mutex // guards what follows
 	turned time.Time
@@ -90,7 +88,7 @@ func (c *Coordinator) newObserver() (*observer, error) {
 		metrics: observe.NewMetrics(Metrics, c.gauges),
 		hooks:   hook.New(hook.Config{Settings: c.settings.Hooks, Key: c.key, Role: "coordinator", Name: c.settings.Name, Cluster: c.charter.Cluster, Logger: c.log}),
 		tracer:  tracer,
-		begun:   map[canon.Digest]time.Time{}, chains: map[string]head{}, needs: map[canon.Digest]bool{}, away: map[string]*absence{}, unwritten: map[string]bool{},
+		begun:   map[canon.Digest]time.Time{}, chains: map[string]head{}, needs: map[canon.Digest]bool{}, away: map[string]*absence{},
 	}, nil
 }
 
@@ -292,17 +290,20 @@ func (c *Coordinator) lookOut(ctx context.Context) {
 	}
 }
 
-func (c *Coordinator) look(now time.Time) {
-	c.seen.mu.Lock()
-	c.seen.turned = now
-	c.seen.mu.Unlock()
+// tellUnwritten tells of writes that failed.
+func (c *Coordinator) tellUnwritten() {
 	for what, err := range c.writeErrors() {
-		if err != nil && !c.seen.unwritten[what] {
-			c.seen.unwritten[what] = true
+		if err != nil {
 			c.log.Error("cannot write; nothing goes on until there is room and this coordinator was started again", "what", what, "error", err)
 			c.seen.hooks.Fire(hook.Event{Name: hook.Alarm, Subject: what, Text: "cannot write, and goes no further until it is started again: " + err.Error()}, "")
 		}
 	}
+}
+
+func (c *Coordinator) look(now time.Time) {
+	c.seen.mu.Lock()
+	c.seen.turned = now
+	c.seen.mu.Unlock()
 	for _, s := range c.signers {
 		st, err := s.seen()
 		if err == nil && st == nil {

@@ -32,6 +32,11 @@ var (
 	OfCoordinator = []string{IntentNeedsYou, IntentRefused, IntentEnded, SignerAway, SignerBack, ChainAway, ChainBack, ChainReorg, Alarm}
 )
 
+// ofIntent says whether an event is about an intent's way: there are as many as intents.
+func ofIntent(name string) bool {
+	return name == IntentNeedsYou || name == IntentRefused || name == IntentEnded
+}
+
 // Event is what a hook is told.
 type Event struct {
 	ID      string `json:"id"`                // 32 hex digits; the same event again, after a restart, has the same

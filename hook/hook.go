@@ -18,8 +18,15 @@ const (
 	// queued bounds what waits for one hook. A flood of events is one that people
 	// have heard of already.
 	queued = 256
+	// queuedIntents is how many may wait so that one about an intent still joins them.
+	// Those alone can be made in any number, by whoever may ask for a payment: the other
+	// half of the queue is kept for alarms, signers and chains.
+	queuedIntents = queued / 2
 	// tryWithin bounds one delivery.
 	tryWithin = 10 * time.Second
+	// alarmWithin is how long alarms may still be delivered when Run is to end: what a
+	// daemon ends for is told by nobody after it.
+	alarmWithin = 3 * time.Second
 )
 
 // pauses are those before each further try.
@@ -40,6 +47,7 @@ type Hooks struct {
 	cfg       Config
 	receivers []*receiver
 	pauses    []time.Duration
+	last      time.Duration // alarmWithin
 	delivered atomic.Int64
 	failed    atomic.Int64
 	dropped   atomic.Int64
@@ -62,7 +70,7 @@ type letter struct {
 
 // New makes hooks; Run delivers.
 func New(cfg Config) *Hooks {
-	h := &Hooks{cfg: cfg, pauses: pauses}
+	h := &Hooks{cfg: cfg, pauses: pauses, last: alarmWithin}
 	for _, s := range cfg.Settings {
 		r := &receiver{setting: s, queue: make(chan letter, queued)}
 		if s.URL != "" {
@@ -102,33 +110,64 @@ func (h *Hooks) Fire(e Event, again string) {
 		if !r.setting.wants(e.Name) {
 			continue
 		}
-		select {
-		case r.queue <- letter{e, body, signature, h.cfg.Key.ID()}:
-		default:
-			if h.dropped.Add(1) == 1 {
-				h.cfg.Logger.Warn("a hook does not keep up; events for it are dropped", "hook", r.name)
-			}
+		if !r.take(letter{e, body, signature, h.cfg.Key.ID()}) && h.dropped.Add(1) == 1 {
+			h.cfg.Logger.Warn("a hook does not keep up; events for it are dropped", "hook", r.name)
 		}
 	}
 }
 
-// Run delivers until ctx ends. What waits then is lost; what still matters is told
-// again after the next start.
+// take queues a letter, unless too many wait.
+func (r *receiver) take(l letter) bool {
+	if ofIntent(l.event.Name) && len(r.queue) >= queuedIntents {
+		return false
+	}
+	select {
+	case r.queue <- l:
+		return true
+	default:
+		return false
+	}
+}
+
+// Run delivers until ctx ends, and alarms that were fired by then for a moment longer.
+// What else waits then is lost; what still matters is told again after the next start.
 func (h *Hooks) Run(ctx context.Context) error {
+	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(h.last, cancel) })()
 	var g errgroup.Group
 	for _, r := range h.receivers {
 		g.Go(func() error {
 			for {
 				select {
 				case <-ctx.Done():
+					h.lastWords(late, r)
 					return nil
 				case l := <-r.queue:
-					h.try(ctx, r, l)
+					within := ctx
+					if l.event.Name == Alarm {
+						within = late
+					}
+					h.try(within, r, l)
 				}
 			}
 		})
 	}
 	return g.Wait()
+}
+
+// lastWords delivers the alarms that wait, and nothing else.
+func (h *Hooks) lastWords(ctx context.Context, r *receiver) {
+	for ctx.Err() == nil {
+		select {
+		case l := <-r.queue:
+			if l.event.Name == Alarm {
+				h.try(ctx, r, l)
+			}
+		default:
+			return
+		}
+	}
 }
 
 // try delivers one event, and again while that may help.

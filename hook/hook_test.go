@@ -197,6 +197,65 @@ func TestQueueIsBounded(t *testing.T) {
 	}
 }
 
+// A flood of events about intents leaves room for the others.
+func TestIntentsLeaveRoom(t *testing.T) {
+	h, _ := hooks(t, io.Discard, hook.Setting{URL: "http://127.0.0.1:1/"}) // nobody runs it
+	for range 500 {
+		h.Fire(hook.Event{Name: hook.IntentNeedsYou}, "")
+		h.Fire(hook.Event{Name: hook.IntentRefused}, "")
+	}
+	if _, _, dropped := h.Counts(); dropped != 1000-128 {
+		t.Fatalf("%d dropped", dropped)
+	}
+	for _, name := range []string{hook.Alarm, hook.SignerAway, hook.SignerSealed} {
+		h.Fire(hook.Event{Name: name}, "")
+	}
+	if _, _, dropped := h.Counts(); dropped != 1000-128 {
+		t.Errorf("%d dropped with the others", dropped)
+	}
+}
+
+// Alarms are delivered although the daemon ends, and nothing else is; a receiver that
+// does not answer keeps it only for a moment.
+func TestAlarmBeforeTheEnd(t *testing.T) {
+	got := make(chan string, 8)
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		e := new(hook.Event)
+		if err := json.NewDecoder(r.Body).Decode(e); err != nil {
+			t.Error(err)
+		}
+		got <- e.Name
+	}))
+	defer server.Close()
+	never := make(chan struct{})
+	silent := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-never }))
+	defer silent.Close()
+	defer close(never)
+	h, _ := hooks(t, io.Discard, hook.Setting{URL: server.URL}, hook.Setting{URL: silent.URL})
+	h.Fire(hook.Event{Name: hook.IntentNeedsYou}, "")
+	h.Fire(hook.Event{Name: hook.Alarm}, "")
+	h.Fire(hook.Event{Name: hook.Alarm}, "")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	begin := time.Now()
+	if err := h.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(begin); took > 8*time.Second {
+		t.Errorf("it ended after %s", took)
+	}
+	close(got)
+	alarms := 0
+	for name := range got {
+		if name == hook.Alarm {
+			alarms++
+		}
+	}
+	if alarms != 2 {
+		t.Errorf("%d alarms arrived", alarms)
+	}
+}
+
 func TestCheck(t *testing.T) {
 	program := script(t, "")
 	open := script(t, "")

@@ -69,6 +69,7 @@ func (l *loopState) distinct() []*run {
 // there before anything that depends on it leaves in that turn.
 func (n *Node) run(ctx context.Context) error {
 	defer close(n.closed)
+	defer n.tellUnwritten()
 	defer n.stop()
 	clock := time.NewTicker(tick)
 	defer clock.Stop()

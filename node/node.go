@@ -217,12 +217,16 @@ func (n *Node) Run(ctx context.Context) error {
 		g.Go(func() error { return runner.Run(linkCtx) })
 	}
 	g.Go(func() error { return n.run(ctx) })
-	g.Go(func() error { return n.seen.hooks.Run(ctx) })
+	// So do hooks, which tell why it ended.
+	hooksCtx, endHooks := context.WithCancel(context.WithoutCancel(ctx))
+	defer endHooks()
+	g.Go(func() error { return n.seen.hooks.Run(hooksCtx) })
 	g.Go(func() error { return n.serveMetrics(ctx) })
 	g.Go(func() error { return server.Serve(lis) })
 	g.Go(func() error { return operator.Serve(opLis) })
 	g.Go(func() error {
 		<-n.closed
+		endHooks()
 		stopServers(server, operator)
 		cutLink()
 		return nil

@@ -29,7 +29,7 @@ var Metrics = []observe.Def{
 	{Name: "coffer_signer_wallets", Kind: observe.Gauge, Help: "wallets that this signer has a share of"},
 	{Name: "coffer_signer_sessions_active", Kind: observe.Gauge, Help: "sessions and ceremonies under way"},
 	{Name: "coffer_signer_audit_entries", Kind: observe.Gauge, Help: "entries of the audit log"},
-	{Name: "coffer_signer_write_failed", Kind: observe.Gauge, Labels: []string{"what"}, Help: "1 when audit log, journal or key store refuse all since a write failed; restart after making room"},
+	{Name: "coffer_signer_write_failed", Kind: observe.Gauge, Labels: []string{"what"}, Help: "1 when audit log, journal or key store refuse all since a write failed; the daemon ends at once then, so only the last moment shows it"},
 	{Name: "coffer_signer_disk_free_bytes", Kind: observe.Gauge, Help: "room left where the data directory is"},
 	{Name: "coffer_signer_hook_events", Kind: observe.Gauge, Labels: []string{"outcome"}, Help: "events for hooks since the start: delivered, failed, dropped"},
 	{Name: "coffer_signer_events_total", Kind: observe.Counter, Labels: []string{"code"}, Help: "entries written to the audit log, by code"},
@@ -44,10 +44,8 @@ type observer struct {
 	metrics *observe.Metrics
 	hooks   *hook.Hooks
 	tracer  *observe.Tracer
-	asked   atomic.Int64 // Unix seconds: when a coordinator asked last
-	// Owned by the loop.
-	away      map[party.ID]*absence
-	unwritten map[string]bool
+	asked   atomic.Int64          // Unix seconds: when a coordinator asked last
+	away    map[party.ID]*absence // owned by the loop
 }
 
 // absence is how long a peer has been away, and whether its operator's colleagues know.
@@ -68,7 +66,7 @@ func (n *Node) newObserver() (*observer, error) {
 		metrics: observe.NewMetrics(Metrics, n.gauges),
 		hooks:   hook.New(hook.Config{Settings: n.settings.Hooks, Key: n.key, Role: "signer", Name: string(n.self), Cluster: n.charter.Cluster, Logger: n.log}),
 		tracer:  tracer,
-		away:    map[party.ID]*absence{}, unwritten: map[string]bool{},
+		away:    map[party.ID]*absence{},
 	}, nil
 }
 
@@ -249,16 +247,19 @@ func (r *run) intent() canon.Digest {
 	return canon.Sum(r.request.intent.Raw)
 }
 
-// lookOut tells of peers that are away for long, of their return, and of writes that failed.
-func (n *Node) lookOut(now time.Time) {
+// tellUnwritten tells of writes that failed, at the end of the loop.
+func (n *Node) tellUnwritten() {
 	for what, err := range n.writeErrors() {
-		if err == nil || n.seen.unwritten[what] {
+		if err == nil {
 			continue
 		}
-		n.seen.unwritten[what] = true
 		n.log.Error("cannot write; nothing is signed until there is room and this signer was started again", "what", what, "error", err)
 		n.seen.hooks.Fire(hook.Event{Name: hook.Alarm, Subject: what, Text: "cannot write, and signs nothing until it is started again: " + err.Error()}, "")
 	}
+}
+
+// lookOut tells of peers that are away for long, and of their return.
+func (n *Node) lookOut(now time.Time) {
 	for _, id := range n.others {
 		a := n.seen.away[id]
 		switch connected := n.link.Connected(id); {

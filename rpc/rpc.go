@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -25,8 +26,12 @@ const (
 	// maxMessage bounds one message: an intent with all its statements is far smaller.
 	maxMessage = 1 << 20
 	// maxAnswer bounds what a server sends: lists of intents with all that is signed.
-	maxAnswer  = 16 << 20
-	maxStreams = 128
+	maxAnswer = 16 << 20
+	// maxConns bounds the connections of one server, and maxStreams the requests of each:
+	// what anybody can open costs file descriptors and memory. A cluster has tens of
+	// people and daemons, each with one connection and a few requests.
+	maxConns   = 256
+	maxStreams = 64
 	// A dead peer is noticed after a ping and pingWithin. The latter is generous: on two
 	// cores that generate a key together, a live process may not answer for seconds.
 	serverPing  = 5 * time.Second
@@ -97,13 +102,14 @@ func options(methods map[string]bool, more ...grpc.ServerOption) []grpc.ServerOp
 	)
 }
 
-// Serve checks the table of methods against what is registered, and serves until
-// Stop. After Stop it returns nil.
+// Serve checks the table of methods against what is registered, and serves at most
+// maxConns connections at once until Stop; more wait to be accepted. After Stop it
+// returns nil.
 func (s *Server) Serve(l net.Listener) error {
 	if err := s.checkMethods(); err != nil {
 		return errors.Join(err, l.Close())
 	}
-	if err := s.Server.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+	if err := s.Server.Serve(netutil.LimitListener(l, maxConns)); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serve %s: %w", l.Addr(), err)
 	}
 	return nil

@@ -217,6 +217,57 @@ func TestMessageTooLarge(t *testing.T) {
 	}
 }
 
+// Connections beyond the bound wait until another one ends.
+func TestConnectionsAreBounded(t *testing.T) {
+	server := key(t)
+	s, err := rpc.NewPublicServer(server, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := listen(t)
+	serve(t, s, l)
+	var conns []*tls.Conn
+	dial := func(within time.Duration) error {
+		raw, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			return err
+		}
+		cfg := identity.AnonymousTLS(server.ID())
+		cfg.NextProtos = []string{"h2"}
+		conn := tls.Client(raw, cfg)
+		ctx, cancel := context.WithTimeout(t.Context(), within)
+		defer cancel()
+		if err := conn.HandshakeContext(ctx); err != nil {
+			return errors.Join(err, raw.Close())
+		}
+		// The server ends connections that do not begin HTTP/2.
+		if _, err := conn.Write([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")); err != nil {
+			return errors.Join(err, raw.Close())
+		}
+		conns = append(conns, conn)
+		return nil
+	}
+	defer func() {
+		for _, conn := range conns {
+			_ = conn.Close()
+		}
+	}()
+	for n := range 256 {
+		if err := dial(10 * time.Second); err != nil {
+			t.Fatalf("connection %d: %v", n+1, err)
+		}
+	}
+	if err := dial(300 * time.Millisecond); err == nil {
+		t.Fatal("connection 257 is served")
+	}
+	if err := conns[0].Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := dial(10 * time.Second); err != nil {
+		t.Errorf("after one ended: %v", err)
+	}
+}
+
 func TestUnixSocket(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "d")
 	if err := os.Mkdir(dir, 0o755); err != nil {

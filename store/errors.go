@@ -13,7 +13,7 @@ var (
 
 	// ErrCorrupt: the file is damaged or truncated. Older copies forget what was
 	// signed since, so they are not the remedy.
-	ErrCorrupt = errors.New("is damaged: keep it and its disk for inquiry and restore this machine through its backup procedure; never put an older copy in its place, it has forgotten what was signed since")
+	ErrCorrupt = errors.New("is damaged: do not repair it, keep it and its disk for inquiry, and do what docs/operations.md says of a lost signer or a lost coordinator; never put an older copy in its place, it has forgotten what was signed since")
 
 	// ErrNotFound: there is no file; nothing is created unless asked for.
 	ErrNotFound = errors.New("does not exist: has init been run for this directory?")
