@@ -221,7 +221,7 @@ func (s secret) forms() map[string][]byte {
 // and assembles the key that nobody holds, to know what to search for.
 func collect(t *testing.T, dir string, r demo.Result) []secret {
 	t.Helper()
-	file, err := charter.ReadFile(filepath.Join(dir, "charter.json"))
+	file, err := charter.ReadFile(filepath.Join(dir, "coordinator", "charter.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
