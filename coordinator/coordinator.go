@@ -5,8 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -354,6 +357,20 @@ func (c *Coordinator) Close() error {
 	c.mu.Unlock()
 	c.seen.tracer.Close()
 	return errors.Join(c.audit.Close(), c.db.Close())
+}
+
+// underFlow yields every intent whose flow runs, as it is stored, or why it cannot be read.
+func (c *Coordinator) underFlow() iter.Seq2[*item, error] {
+	c.mu.Lock()
+	ids := slices.Collect(maps.Keys(c.running))
+	c.mu.Unlock()
+	return func(yield func(*item, error) bool) {
+		for _, id := range ids {
+			if !yield(c.items.get(id)) {
+				return
+			}
+		}
+	}
 }
 
 // start runs the flow of an intent, and says so, unless it runs already.

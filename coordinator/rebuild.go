@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -484,18 +483,11 @@ func (c *Coordinator) found(ctx context.Context, it *item, i *intent.Intent) (mo
 
 // lookedForAs is another intent that came back and that a mined transaction does, or nil.
 func (c *Coordinator) lookedForAs(not canon.Digest, from evm.Address, u *evm.Unsigned) (*canon.Digest, error) {
-	c.mu.Lock()
-	open := make([]canon.Digest, 0, len(c.running))
-	for id := range c.running {
-		open = append(open, id)
-	}
-	c.mu.Unlock()
-	for _, id := range open {
-		other, err := c.items.get(id)
+	for other, err := range c.underFlow() {
 		if err != nil {
 			return nil, err
 		}
-		if id == not || !other.unsent() {
+		if other.ID == not || !other.unsent() {
 			continue
 		}
 		o, err := intent.Parse(other.Intent.Raw)
@@ -503,25 +495,18 @@ func (c *Coordinator) lookedForAs(not canon.Digest, from evm.Address, u *evm.Uns
 			return nil, err
 		}
 		if len(evm.Compare(o, c.charter, from, u)) == 0 {
-			return &id, nil
+			return &other.ID, nil
 		}
 	}
 	return nil, nil
 }
 
 func (c *Coordinator) behind(it *item, i *intent.Intent) error {
-	c.mu.Lock()
-	open := make([]canon.Digest, 0, len(c.running))
-	for id := range c.running {
-		open = append(open, id)
-	}
-	c.mu.Unlock()
-	for _, id := range slices.DeleteFunc(open, func(id canon.Digest) bool { return id == it.ID }) {
-		other, err := c.items.get(id)
+	for other, err := range c.underFlow() {
 		if err != nil {
 			return err
 		}
-		if !other.lookedFor() || other.released() <= it.released() {
+		if other.ID == it.ID || !other.lookedFor() || other.released() <= it.released() {
 			continue
 		}
 		o, err := intent.Parse(other.Intent.Raw)
@@ -529,7 +514,7 @@ func (c *Coordinator) behind(it *item, i *intent.Intent) error {
 			return err
 		}
 		if o.Chain == i.Chain && o.Account == i.Account && o.Nonce == i.Nonce {
-			return fmt.Errorf("%w: %s", errBehind, id.Short())
+			return fmt.Errorf("%w: %s", errBehind, other.ID.Short())
 		}
 	}
 	return nil

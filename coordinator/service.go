@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math/big"
-	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -133,12 +131,8 @@ func claimOf(i *intent.Intent) claim {
 
 // claims are those of the intents that have not ended.
 func (c *Coordinator) claims() (map[claim]bool, error) {
-	c.mu.Lock()
-	open := slices.Collect(maps.Keys(c.running))
-	c.mu.Unlock()
 	out := map[claim]bool{}
-	for _, id := range open {
-		it, err := c.items.get(id)
+	for it, err := range c.underFlow() {
 		if err != nil {
 			return nil, err
 		}

@@ -380,21 +380,12 @@ func (c *Coordinator) overtaken(ctx context.Context, it *item, i *intent.Intent,
 // cancelUnderWay is the cancel of an intent that has its approvals and is not at its end,
 // or nil. From then on nothing is done to have the intent itself mined.
 func (c *Coordinator) cancelUnderWay(subject canon.Digest) *canon.Digest {
-	c.mu.Lock()
-	var open []canon.Digest
-	for id := range c.running {
-		if id != subject {
-			open = append(open, id)
-		}
-	}
-	c.mu.Unlock()
-	for _, id := range open {
-		it, err := c.items.get(id)
-		if err != nil || !it.onChain() && it.Stage != pb.Stage_STAGE_SIGNING {
+	for it, err := range c.underFlow() {
+		if err != nil || it.ID == subject || !it.onChain() && it.Stage != pb.Stage_STAGE_SIGNING {
 			continue
 		}
 		if i, err := intent.Parse(it.Intent.Raw); err == nil && i.Kind == intent.Cancel && i.Cancel.Subject == subject {
-			return &id
+			return &it.ID
 		}
 	}
 	return nil
