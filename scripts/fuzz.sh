@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every fuzz target of the tree for a while: scripts/fuzz.sh 3s [PACKAGE-DIR...]
+# Runs every fuzz target of the tree for a while (as timeout(1) reads it): scripts/fuzz.sh 3s [PACKAGE-DIR...]
 # Each package is compiled once. A failing input is written to the package's
 # testdata/fuzz and becomes a test when it is committed.
 set -euo pipefail
@@ -19,7 +19,10 @@ for dir in $(grep -rl --include='*_test.go' '^func Fuzz' "$@" | xargs -r -n1 dir
 	for target in $(cat "$dir"/*_test.go | sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' | sort -u); do
 		targets=$((targets + 1))
 		mkdir -p "$cache/$dir"
-		if (cd "$dir" && "$work/fuzz.test" -test.run='^$' -test.fuzz="^$target\$" -test.fuzztime="$time" \
+		# An interrupt ends it, not -test.fuzztime: before Go 1.27 a target whose time is over
+		# may fail with "context deadline exceeded" (golang/go#75804).
+		if (cd "$dir" && timeout --preserve-status --foreground -s INT -k 60 "$time" \
+			"$work/fuzz.test" -test.run='^$' -test.fuzz="^$target\$" \
 			-test.fuzzminimizetime=5s -test.fuzzcachedir="$cache/$dir") >"$work/log" 2>&1; then
 			printf 'fuzz %-40s %s\n' "$dir.$target" "$(grep -o 'execs: [0-9]*' "$work/log" | tail -1)"
 		else
