@@ -215,15 +215,16 @@ func (c *Coordinator) Run(ctx context.Context) error {
 		return fmt.Errorf("listen for the API: %w", err)
 	}
 	server, err := cofferrpc.NewPublicServer(c.key, map[string]bool{
-		pb.Coordinator_Advise_FullMethodName:  true,
-		pb.Coordinator_Submit_FullMethodName:  true,
-		pb.Coordinator_State_FullMethodName:   true,
-		pb.Coordinator_Get_FullMethodName:     true,
-		pb.Coordinator_List_FullMethodName:    true,
-		pb.Coordinator_Watch_FullMethodName:   true,
-		pb.Coordinator_Wallets_FullMethodName: true,
-		pb.Coordinator_Cluster_FullMethodName: true,
-		pb.Coordinator_Charter_FullMethodName: true,
+		pb.Coordinator_Advise_FullMethodName:   true,
+		pb.Coordinator_Submit_FullMethodName:   true,
+		pb.Coordinator_State_FullMethodName:    true,
+		pb.Coordinator_Get_FullMethodName:      true,
+		pb.Coordinator_List_FullMethodName:     true,
+		pb.Coordinator_Watch_FullMethodName:    true,
+		pb.Coordinator_Wallets_FullMethodName:  true,
+		pb.Coordinator_Cluster_FullMethodName:  true,
+		pb.Coordinator_Charter_FullMethodName:  true,
+		pb.Coordinator_Exchange_FullMethodName: true,
 	})
 	if err != nil {
 		return errors.Join(err, lis.Close())

@@ -413,6 +413,7 @@ var (
 		pb.Signer_Sign_FullMethodName:         true,
 		pb.Signer_Introduce_FullMethodName:    true,
 		pb.Signer_Recall_FullMethodName:       true,
+		pb.Signer_Exchange_FullMethodName:     true,
 	}
 	operatorMethods = map[string]bool{
 		pb.Operator_Status_FullMethodName:    true,
@@ -421,5 +422,7 @@ var (
 		pb.Operator_Doctor_FullMethodName:    true,
 		pb.Operator_Introduce_FullMethodName: true,
 		pb.Operator_Recall_FullMethodName:    true,
+		pb.Operator_Exchange_FullMethodName:  true,
+		pb.Operator_Freeze_FullMethodName:    true,
 	}
 )

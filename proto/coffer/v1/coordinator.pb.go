@@ -1499,7 +1499,7 @@ const file_coffer_v1_coordinator_proto_rawDesc = "" +
 	"STAGE_DONE\x10\x04\x12\x11\n" +
 	"\rSTAGE_REFUSED\x10\x05\x12\x10\n" +
 	"\fSTAGE_FAILED\x10\x06\x12\x16\n" +
-	"\x12STAGE_CONFIRMATION\x10\a2\xb4\x04\n" +
+	"\x12STAGE_CONFIRMATION\x10\a2\xf9\x04\n" +
 	"\vCoordinator\x12=\n" +
 	"\x06Advise\x12\x18.coffer.v1.AdviseRequest\x1a\x19.coffer.v1.AdviseResponse\x12=\n" +
 	"\x06Submit\x12\x18.coffer.v1.SubmitRequest\x1a\x19.coffer.v1.SubmitResponse\x12:\n" +
@@ -1509,7 +1509,8 @@ const file_coffer_v1_coordinator_proto_rawDesc = "" +
 	"\x05Watch\x12\x15.coffer.v1.GetRequest\x1a\x15.coffer.v1.IntentView0\x01\x12@\n" +
 	"\aWallets\x12\x19.coffer.v1.WalletsRequest\x1a\x1a.coffer.v1.WalletsResponse\x12@\n" +
 	"\aCluster\x12\x19.coffer.v1.ClusterRequest\x1a\x1a.coffer.v1.ClusterResponse\x12@\n" +
-	"\aCharter\x12\x19.coffer.v1.CharterRequest\x1a\x1a.coffer.v1.CharterResponse2\x9c\x01\n" +
+	"\aCharter\x12\x19.coffer.v1.CharterRequest\x1a\x1a.coffer.v1.CharterResponse\x12C\n" +
+	"\bExchange\x12\x1a.coffer.v1.ExchangeRequest\x1a\x1b.coffer.v1.ExchangeResponse2\x9c\x01\n" +
 	"\x13CoordinatorOperator\x12=\n" +
 	"\x06Doctor\x12\x18.coffer.v1.DoctorRequest\x1a\x19.coffer.v1.DoctorResponse\x12F\n" +
 	"\tIntroduce\x12\x1b.coffer.v1.IntroduceRequest\x1a\x1c.coffer.v1.IntroduceResponseB!Z\x1fcoffer/proto/coffer/v1;cofferv1b\x06proto3"
@@ -1553,10 +1554,12 @@ var file_coffer_v1_coordinator_proto_goTypes = []any{
 	(*SignedMessage)(nil),     // 21: coffer.v1.SignedMessage
 	(*SignedRecord)(nil),      // 22: coffer.v1.SignedRecord
 	(*StatusResponse)(nil),    // 23: coffer.v1.StatusResponse
-	(*DoctorRequest)(nil),     // 24: coffer.v1.DoctorRequest
-	(*IntroduceRequest)(nil),  // 25: coffer.v1.IntroduceRequest
-	(*DoctorResponse)(nil),    // 26: coffer.v1.DoctorResponse
-	(*IntroduceResponse)(nil), // 27: coffer.v1.IntroduceResponse
+	(*ExchangeRequest)(nil),   // 24: coffer.v1.ExchangeRequest
+	(*DoctorRequest)(nil),     // 25: coffer.v1.DoctorRequest
+	(*IntroduceRequest)(nil),  // 26: coffer.v1.IntroduceRequest
+	(*ExchangeResponse)(nil),  // 27: coffer.v1.ExchangeResponse
+	(*DoctorResponse)(nil),    // 28: coffer.v1.DoctorResponse
+	(*IntroduceResponse)(nil), // 29: coffer.v1.IntroduceResponse
 }
 var file_coffer_v1_coordinator_proto_depIdxs = []int32{
 	21, // 0: coffer.v1.SubmitRequest.intent:type_name -> coffer.v1.SignedMessage
@@ -1584,21 +1587,23 @@ var file_coffer_v1_coordinator_proto_depIdxs = []int32{
 	16, // 22: coffer.v1.Coordinator.Wallets:input_type -> coffer.v1.WalletsRequest
 	18, // 23: coffer.v1.Coordinator.Cluster:input_type -> coffer.v1.ClusterRequest
 	1,  // 24: coffer.v1.Coordinator.Charter:input_type -> coffer.v1.CharterRequest
-	24, // 25: coffer.v1.CoordinatorOperator.Doctor:input_type -> coffer.v1.DoctorRequest
-	25, // 26: coffer.v1.CoordinatorOperator.Introduce:input_type -> coffer.v1.IntroduceRequest
-	4,  // 27: coffer.v1.Coordinator.Advise:output_type -> coffer.v1.AdviseResponse
-	6,  // 28: coffer.v1.Coordinator.Submit:output_type -> coffer.v1.SubmitResponse
-	8,  // 29: coffer.v1.Coordinator.State:output_type -> coffer.v1.StateResponse
-	13, // 30: coffer.v1.Coordinator.Get:output_type -> coffer.v1.IntentView
-	11, // 31: coffer.v1.Coordinator.List:output_type -> coffer.v1.ListResponse
-	13, // 32: coffer.v1.Coordinator.Watch:output_type -> coffer.v1.IntentView
-	17, // 33: coffer.v1.Coordinator.Wallets:output_type -> coffer.v1.WalletsResponse
-	19, // 34: coffer.v1.Coordinator.Cluster:output_type -> coffer.v1.ClusterResponse
-	2,  // 35: coffer.v1.Coordinator.Charter:output_type -> coffer.v1.CharterResponse
-	26, // 36: coffer.v1.CoordinatorOperator.Doctor:output_type -> coffer.v1.DoctorResponse
-	27, // 37: coffer.v1.CoordinatorOperator.Introduce:output_type -> coffer.v1.IntroduceResponse
-	27, // [27:38] is the sub-list for method output_type
-	16, // [16:27] is the sub-list for method input_type
+	24, // 25: coffer.v1.Coordinator.Exchange:input_type -> coffer.v1.ExchangeRequest
+	25, // 26: coffer.v1.CoordinatorOperator.Doctor:input_type -> coffer.v1.DoctorRequest
+	26, // 27: coffer.v1.CoordinatorOperator.Introduce:input_type -> coffer.v1.IntroduceRequest
+	4,  // 28: coffer.v1.Coordinator.Advise:output_type -> coffer.v1.AdviseResponse
+	6,  // 29: coffer.v1.Coordinator.Submit:output_type -> coffer.v1.SubmitResponse
+	8,  // 30: coffer.v1.Coordinator.State:output_type -> coffer.v1.StateResponse
+	13, // 31: coffer.v1.Coordinator.Get:output_type -> coffer.v1.IntentView
+	11, // 32: coffer.v1.Coordinator.List:output_type -> coffer.v1.ListResponse
+	13, // 33: coffer.v1.Coordinator.Watch:output_type -> coffer.v1.IntentView
+	17, // 34: coffer.v1.Coordinator.Wallets:output_type -> coffer.v1.WalletsResponse
+	19, // 35: coffer.v1.Coordinator.Cluster:output_type -> coffer.v1.ClusterResponse
+	2,  // 36: coffer.v1.Coordinator.Charter:output_type -> coffer.v1.CharterResponse
+	27, // 37: coffer.v1.Coordinator.Exchange:output_type -> coffer.v1.ExchangeResponse
+	28, // 38: coffer.v1.CoordinatorOperator.Doctor:output_type -> coffer.v1.DoctorResponse
+	29, // 39: coffer.v1.CoordinatorOperator.Introduce:output_type -> coffer.v1.IntroduceResponse
+	28, // [28:40] is the sub-list for method output_type
+	16, // [16:28] is the sub-list for method input_type
 	16, // [16:16] is the sub-list for extension type_name
 	16, // [16:16] is the sub-list for extension extendee
 	0,  // [0:16] is the sub-list for field type_name

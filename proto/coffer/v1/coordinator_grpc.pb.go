@@ -21,15 +21,16 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Coordinator_Advise_FullMethodName  = "/coffer.v1.Coordinator/Advise"
-	Coordinator_Submit_FullMethodName  = "/coffer.v1.Coordinator/Submit"
-	Coordinator_State_FullMethodName   = "/coffer.v1.Coordinator/State"
-	Coordinator_Get_FullMethodName     = "/coffer.v1.Coordinator/Get"
-	Coordinator_List_FullMethodName    = "/coffer.v1.Coordinator/List"
-	Coordinator_Watch_FullMethodName   = "/coffer.v1.Coordinator/Watch"
-	Coordinator_Wallets_FullMethodName = "/coffer.v1.Coordinator/Wallets"
-	Coordinator_Cluster_FullMethodName = "/coffer.v1.Coordinator/Cluster"
-	Coordinator_Charter_FullMethodName = "/coffer.v1.Coordinator/Charter"
+	Coordinator_Advise_FullMethodName   = "/coffer.v1.Coordinator/Advise"
+	Coordinator_Submit_FullMethodName   = "/coffer.v1.Coordinator/Submit"
+	Coordinator_State_FullMethodName    = "/coffer.v1.Coordinator/State"
+	Coordinator_Get_FullMethodName      = "/coffer.v1.Coordinator/Get"
+	Coordinator_List_FullMethodName     = "/coffer.v1.Coordinator/List"
+	Coordinator_Watch_FullMethodName    = "/coffer.v1.Coordinator/Watch"
+	Coordinator_Wallets_FullMethodName  = "/coffer.v1.Coordinator/Wallets"
+	Coordinator_Cluster_FullMethodName  = "/coffer.v1.Coordinator/Cluster"
+	Coordinator_Charter_FullMethodName  = "/coffer.v1.Coordinator/Charter"
+	Coordinator_Exchange_FullMethodName = "/coffer.v1.Coordinator/Exchange"
 )
 
 // CoordinatorClient is the client API for Coordinator service.
@@ -58,6 +59,8 @@ type CoordinatorClient interface {
 	Cluster(ctx context.Context, in *ClusterRequest, opts ...grpc.CallOption) (*ClusterResponse, error)
 	// Charter answers the charter file with all signatures and cards that are known, for whoever pinned its digest.
 	Charter(ctx context.Context, in *CharterRequest, opts ...grpc.CallOption) (*CharterResponse, error)
+	// Exchange hands over authority records and answers those that the caller lacks.
+	Exchange(ctx context.Context, in *ExchangeRequest, opts ...grpc.CallOption) (*ExchangeResponse, error)
 }
 
 type coordinatorClient struct {
@@ -167,6 +170,16 @@ func (c *coordinatorClient) Charter(ctx context.Context, in *CharterRequest, opt
 	return out, nil
 }
 
+func (c *coordinatorClient) Exchange(ctx context.Context, in *ExchangeRequest, opts ...grpc.CallOption) (*ExchangeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExchangeResponse)
+	err := c.cc.Invoke(ctx, Coordinator_Exchange_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CoordinatorServer is the server API for Coordinator service.
 // All implementations must embed UnimplementedCoordinatorServer
 // for forward compatibility.
@@ -193,6 +206,8 @@ type CoordinatorServer interface {
 	Cluster(context.Context, *ClusterRequest) (*ClusterResponse, error)
 	// Charter answers the charter file with all signatures and cards that are known, for whoever pinned its digest.
 	Charter(context.Context, *CharterRequest) (*CharterResponse, error)
+	// Exchange hands over authority records and answers those that the caller lacks.
+	Exchange(context.Context, *ExchangeRequest) (*ExchangeResponse, error)
 	mustEmbedUnimplementedCoordinatorServer()
 }
 
@@ -229,6 +244,9 @@ func (UnimplementedCoordinatorServer) Cluster(context.Context, *ClusterRequest) 
 }
 func (UnimplementedCoordinatorServer) Charter(context.Context, *CharterRequest) (*CharterResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Charter not implemented")
+}
+func (UnimplementedCoordinatorServer) Exchange(context.Context, *ExchangeRequest) (*ExchangeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Exchange not implemented")
 }
 func (UnimplementedCoordinatorServer) mustEmbedUnimplementedCoordinatorServer() {}
 func (UnimplementedCoordinatorServer) testEmbeddedByValue()                     {}
@@ -406,6 +424,24 @@ func _Coordinator_Charter_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Coordinator_Exchange_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExchangeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CoordinatorServer).Exchange(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Coordinator_Exchange_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CoordinatorServer).Exchange(ctx, req.(*ExchangeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Coordinator_ServiceDesc is the grpc.ServiceDesc for Coordinator service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -444,6 +480,10 @@ var Coordinator_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Charter",
 			Handler:    _Coordinator_Charter_Handler,
+		},
+		{
+			MethodName: "Exchange",
+			Handler:    _Coordinator_Exchange_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

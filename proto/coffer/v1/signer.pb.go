@@ -76,6 +76,534 @@ func (Level) EnumDescriptor() ([]byte, []int) {
 	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{0}
 }
 
+type ExchangeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Have          []*RecordRef           `protobuf:"bytes,1,rep,name=have,proto3" json:"have,omitempty"`       // what the caller holds; at most 4096
+	Records       [][]byte               `protobuf:"bytes,2,rep,name=records,proto3" json:"records,omitempty"` // canonical authority records, at most 512 KiB each; 768 KiB in all
+	Fetch         bool                   `protobuf:"varint,3,opt,name=fetch,proto3" json:"fetch,omitempty"`    // answer what the caller lacks, or has less of
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExchangeRequest) Reset() {
+	*x = ExchangeRequest{}
+	mi := &file_coffer_v1_signer_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExchangeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExchangeRequest) ProtoMessage() {}
+
+func (x *ExchangeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coffer_v1_signer_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExchangeRequest.ProtoReflect.Descriptor instead.
+func (*ExchangeRequest) Descriptor() ([]byte, []int) {
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ExchangeRequest) GetHave() []*RecordRef {
+	if x != nil {
+		return x.Have
+	}
+	return nil
+}
+
+func (x *ExchangeRequest) GetRecords() [][]byte {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+func (x *ExchangeRequest) GetFetch() bool {
+	if x != nil {
+		return x.Fetch
+	}
+	return false
+}
+
+type RecordRef struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`   // 32 bytes
+	Sum           []byte                 `protobuf:"bytes,2,opt,name=sum,proto3" json:"sum,omitempty"` // 32 bytes, of all that the holder has of it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordRef) Reset() {
+	*x = RecordRef{}
+	mi := &file_coffer_v1_signer_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordRef) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordRef) ProtoMessage() {}
+
+func (x *RecordRef) ProtoReflect() protoreflect.Message {
+	mi := &file_coffer_v1_signer_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordRef.ProtoReflect.Descriptor instead.
+func (*RecordRef) Descriptor() ([]byte, []int) {
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *RecordRef) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *RecordRef) GetSum() []byte {
+	if x != nil {
+		return x.Sum
+	}
+	return nil
+}
+
+type ExchangeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Records       [][]byte               `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"` // those that were handed over, as they stand now, and what the caller lacks
+	More          bool                   `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`      // ask again
+	Refused       []*RefusedRecord       `protobuf:"bytes,3,rep,name=refused,proto3" json:"refused,omitempty"`
+	Head          []byte                 `protobuf:"bytes,4,opt,name=head,proto3" json:"head,omitempty"`                                        // canonical; of a signer
+	HeadSignature []byte                 `protobuf:"bytes,5,opt,name=head_signature,json=headSignature,proto3" json:"head_signature,omitempty"` // by the signer's identity
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExchangeResponse) Reset() {
+	*x = ExchangeResponse{}
+	mi := &file_coffer_v1_signer_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExchangeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExchangeResponse) ProtoMessage() {}
+
+func (x *ExchangeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coffer_v1_signer_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExchangeResponse.ProtoReflect.Descriptor instead.
+func (*ExchangeResponse) Descriptor() ([]byte, []int) {
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ExchangeResponse) GetRecords() [][]byte {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+func (x *ExchangeResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *ExchangeResponse) GetRefused() []*RefusedRecord {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
+func (x *ExchangeResponse) GetHead() []byte {
+	if x != nil {
+		return x.Head
+	}
+	return nil
+}
+
+func (x *ExchangeResponse) GetHeadSignature() []byte {
+	if x != nil {
+		return x.HeadSignature
+	}
+	return nil
+}
+
+type RefusedRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Code          string                 `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"` // stable, docs/errors.md
+	Text          string                 `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefusedRecord) Reset() {
+	*x = RefusedRecord{}
+	mi := &file_coffer_v1_signer_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefusedRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefusedRecord) ProtoMessage() {}
+
+func (x *RefusedRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_coffer_v1_signer_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefusedRecord.ProtoReflect.Descriptor instead.
+func (*RefusedRecord) Descriptor() ([]byte, []int) {
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RefusedRecord) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *RefusedRecord) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *RefusedRecord) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type FreezeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Scope         string                 `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`   // cluster, wallet or person
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`     // of the wallet or person
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"` // for people
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FreezeRequest) Reset() {
+	*x = FreezeRequest{}
+	mi := &file_coffer_v1_signer_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FreezeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FreezeRequest) ProtoMessage() {}
+
+func (x *FreezeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coffer_v1_signer_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FreezeRequest.ProtoReflect.Descriptor instead.
+func (*FreezeRequest) Descriptor() ([]byte, []int) {
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *FreezeRequest) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+func (x *FreezeRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *FreezeRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type FreezeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Record        []byte                 `protobuf:"bytes,1,opt,name=record,proto3" json:"record,omitempty"`        // canonical, with the receipts so far
+	Effective     bool                   `protobuf:"varint,2,opt,name=effective,proto3" json:"effective,omitempty"` // Of-Need+1 signers have it on disk
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FreezeResponse) Reset() {
+	*x = FreezeResponse{}
+	mi := &file_coffer_v1_signer_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FreezeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FreezeResponse) ProtoMessage() {}
+
+func (x *FreezeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coffer_v1_signer_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FreezeResponse.ProtoReflect.Descriptor instead.
+func (*FreezeResponse) Descriptor() ([]byte, []int) {
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *FreezeResponse) GetRecord() []byte {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *FreezeResponse) GetEffective() bool {
+	if x != nil {
+		return x.Effective
+	}
+	return false
+}
+
+type HeadState struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Signer         string                 `protobuf:"bytes,1,opt,name=signer,proto3" json:"signer,omitempty"`
+	AgeMs          int64                  `protobuf:"varint,2,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"` // since it came
+	Agrees         bool                   `protobuf:"varint,3,opt,name=agrees,proto3" json:"agrees,omitempty"`            // same charter, freezes and lists
+	CharterVersion uint64                 `protobuf:"varint,4,opt,name=charter_version,json=charterVersion,proto3" json:"charter_version,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *HeadState) Reset() {
+	*x = HeadState{}
+	mi := &file_coffer_v1_signer_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeadState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeadState) ProtoMessage() {}
+
+func (x *HeadState) ProtoReflect() protoreflect.Message {
+	mi := &file_coffer_v1_signer_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeadState.ProtoReflect.Descriptor instead.
+func (*HeadState) Descriptor() ([]byte, []int) {
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *HeadState) GetSigner() string {
+	if x != nil {
+		return x.Signer
+	}
+	return ""
+}
+
+func (x *HeadState) GetAgeMs() int64 {
+	if x != nil {
+		return x.AgeMs
+	}
+	return 0
+}
+
+func (x *HeadState) GetAgrees() bool {
+	if x != nil {
+		return x.Agrees
+	}
+	return false
+}
+
+func (x *HeadState) GetCharterVersion() uint64 {
+	if x != nil {
+		return x.CharterVersion
+	}
+	return 0
+}
+
+type FreezeState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // 32 bytes
+	Scope         string                 `protobuf:"bytes,2,opt,name=scope,proto3" json:"scope,omitempty"`
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	By            string                 `protobuf:"bytes,5,opt,name=by,proto3" json:"by,omitempty"`
+	Time          int64                  `protobuf:"varint,6,opt,name=time,proto3" json:"time,omitempty"`                  // Unix seconds
+	HeldBy        []string               `protobuf:"bytes,7,rep,name=held_by,json=heldBy,proto3" json:"held_by,omitempty"` // signers whose receipts verify
+	Effective     bool                   `protobuf:"varint,8,opt,name=effective,proto3" json:"effective,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FreezeState) Reset() {
+	*x = FreezeState{}
+	mi := &file_coffer_v1_signer_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FreezeState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FreezeState) ProtoMessage() {}
+
+func (x *FreezeState) ProtoReflect() protoreflect.Message {
+	mi := &file_coffer_v1_signer_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FreezeState.ProtoReflect.Descriptor instead.
+func (*FreezeState) Descriptor() ([]byte, []int) {
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *FreezeState) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *FreezeState) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+func (x *FreezeState) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *FreezeState) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *FreezeState) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *FreezeState) GetTime() int64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
+func (x *FreezeState) GetHeldBy() []string {
+	if x != nil {
+		return x.HeldBy
+	}
+	return nil
+}
+
+func (x *FreezeState) GetEffective() bool {
+	if x != nil {
+		return x.Effective
+	}
+	return false
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -84,7 +612,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[0]
+	mi := &file_coffer_v1_signer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -96,7 +624,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[0]
+	mi := &file_coffer_v1_signer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -109,7 +637,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{0}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{8}
 }
 
 type StatusResponse struct {
@@ -132,14 +660,22 @@ type StatusResponse struct {
 	CharterComplete     bool                   `protobuf:"varint,16,opt,name=charter_complete,json=charterComplete,proto3" json:"charter_complete,omitempty"`      // every operator has signed; before, the signer waits and signs nothing
 	Addresses           []*SignedRecord        `protobuf:"bytes,17,rep,name=addresses,proto3" json:"addresses,omitempty"`                                          // address records, the newest of each signer, its own among them
 	PreParametersWanted uint32                 `protobuf:"varint,18,opt,name=pre_parameters_wanted,json=preParametersWanted,proto3" json:"pre_parameters_wanted,omitempty"`
-	Started             int64                  `protobuf:"varint,19,opt,name=started,proto3" json:"started,omitempty"` // Unix seconds
+	Started             int64                  `protobuf:"varint,19,opt,name=started,proto3" json:"started,omitempty"`                            // Unix seconds
+	Freezes             []*FreezeState         `protobuf:"bytes,20,rep,name=freezes,proto3" json:"freezes,omitempty"`                             // those that nobody lifted
+	NextVersion         uint64                 `protobuf:"varint,21,opt,name=next_version,json=nextVersion,proto3" json:"next_version,omitempty"` // of the charter that waits for its delay; 0 when none does
+	NextSeconds         int64                  `protobuf:"varint,22,opt,name=next_seconds,json=nextSeconds,proto3" json:"next_seconds,omitempty"` // of uptime until it is in force here
+	Heads               []*HeadState           `protobuf:"bytes,23,rep,name=heads,proto3" json:"heads,omitempty"`                                 // the newest of each other signer
+	Fresh               bool                   `protobuf:"varint,24,opt,name=fresh,proto3" json:"fresh,omitempty"`                                // enough of them are young and agree
+	Head                []byte                 `protobuf:"bytes,25,opt,name=head,proto3" json:"head,omitempty"`                                   // its own, canonical
+	HeadSignature       []byte                 `protobuf:"bytes,26,opt,name=head_signature,json=headSignature,proto3" json:"head_signature,omitempty"`
+	RootDigest          []byte                 `protobuf:"bytes,27,opt,name=root_digest,json=rootDigest,proto3" json:"root_digest,omitempty"` // of version 1 of the charter, 32 bytes
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
 }
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[1]
+	mi := &file_coffer_v1_signer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -151,7 +687,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[1]
+	mi := &file_coffer_v1_signer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -164,7 +700,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{1}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StatusResponse) GetSigner() string {
@@ -300,6 +836,62 @@ func (x *StatusResponse) GetStarted() int64 {
 	return 0
 }
 
+func (x *StatusResponse) GetFreezes() []*FreezeState {
+	if x != nil {
+		return x.Freezes
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetNextVersion() uint64 {
+	if x != nil {
+		return x.NextVersion
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetNextSeconds() int64 {
+	if x != nil {
+		return x.NextSeconds
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetHeads() []*HeadState {
+	if x != nil {
+		return x.Heads
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetFresh() bool {
+	if x != nil {
+		return x.Fresh
+	}
+	return false
+}
+
+func (x *StatusResponse) GetHead() []byte {
+	if x != nil {
+		return x.Head
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetHeadSignature() []byte {
+	if x != nil {
+		return x.HeadSignature
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetRootDigest() []byte {
+	if x != nil {
+		return x.RootDigest
+	}
+	return nil
+}
+
 type PeerStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Signer        string                 `protobuf:"bytes,1,opt,name=signer,proto3" json:"signer,omitempty"`
@@ -315,7 +907,7 @@ type PeerStatus struct {
 
 func (x *PeerStatus) Reset() {
 	*x = PeerStatus{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[2]
+	mi := &file_coffer_v1_signer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -327,7 +919,7 @@ func (x *PeerStatus) String() string {
 func (*PeerStatus) ProtoMessage() {}
 
 func (x *PeerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[2]
+	mi := &file_coffer_v1_signer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -340,7 +932,7 @@ func (x *PeerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerStatus.ProtoReflect.Descriptor instead.
 func (*PeerStatus) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{2}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PeerStatus) GetSigner() string {
@@ -402,7 +994,7 @@ type IntroduceRequest struct {
 
 func (x *IntroduceRequest) Reset() {
 	*x = IntroduceRequest{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[3]
+	mi := &file_coffer_v1_signer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -414,7 +1006,7 @@ func (x *IntroduceRequest) String() string {
 func (*IntroduceRequest) ProtoMessage() {}
 
 func (x *IntroduceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[3]
+	mi := &file_coffer_v1_signer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -427,7 +1019,7 @@ func (x *IntroduceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IntroduceRequest.ProtoReflect.Descriptor instead.
 func (*IntroduceRequest) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{3}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *IntroduceRequest) GetCharterSignatures() []*NamedSignature {
@@ -452,7 +1044,7 @@ type IntroduceResponse struct {
 
 func (x *IntroduceResponse) Reset() {
 	*x = IntroduceResponse{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[4]
+	mi := &file_coffer_v1_signer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -464,7 +1056,7 @@ func (x *IntroduceResponse) String() string {
 func (*IntroduceResponse) ProtoMessage() {}
 
 func (x *IntroduceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[4]
+	mi := &file_coffer_v1_signer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -477,7 +1069,7 @@ func (x *IntroduceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IntroduceResponse.ProtoReflect.Descriptor instead.
 func (*IntroduceResponse) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{4}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{12}
 }
 
 type RecallRequest struct {
@@ -490,7 +1082,7 @@ type RecallRequest struct {
 
 func (x *RecallRequest) Reset() {
 	*x = RecallRequest{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[5]
+	mi := &file_coffer_v1_signer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -502,7 +1094,7 @@ func (x *RecallRequest) String() string {
 func (*RecallRequest) ProtoMessage() {}
 
 func (x *RecallRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[5]
+	mi := &file_coffer_v1_signer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -515,7 +1107,7 @@ func (x *RecallRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecallRequest.ProtoReflect.Descriptor instead.
 func (*RecallRequest) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{5}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RecallRequest) GetAfter() []byte {
@@ -542,7 +1134,7 @@ type RecallResponse struct {
 
 func (x *RecallResponse) Reset() {
 	*x = RecallResponse{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[6]
+	mi := &file_coffer_v1_signer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -554,7 +1146,7 @@ func (x *RecallResponse) String() string {
 func (*RecallResponse) ProtoMessage() {}
 
 func (x *RecallResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[6]
+	mi := &file_coffer_v1_signer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -567,7 +1159,7 @@ func (x *RecallResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecallResponse.ProtoReflect.Descriptor instead.
 func (*RecallResponse) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{6}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RecallResponse) GetIntents() []*KnownIntent {
@@ -598,7 +1190,7 @@ type KnownIntent struct {
 
 func (x *KnownIntent) Reset() {
 	*x = KnownIntent{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[7]
+	mi := &file_coffer_v1_signer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -610,7 +1202,7 @@ func (x *KnownIntent) String() string {
 func (*KnownIntent) ProtoMessage() {}
 
 func (x *KnownIntent) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[7]
+	mi := &file_coffer_v1_signer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -623,7 +1215,7 @@ func (x *KnownIntent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KnownIntent.ProtoReflect.Descriptor instead.
 func (*KnownIntent) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{7}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *KnownIntent) GetIntent() *SignedMessage {
@@ -676,7 +1268,7 @@ type DoctorRequest struct {
 
 func (x *DoctorRequest) Reset() {
 	*x = DoctorRequest{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[8]
+	mi := &file_coffer_v1_signer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -688,7 +1280,7 @@ func (x *DoctorRequest) String() string {
 func (*DoctorRequest) ProtoMessage() {}
 
 func (x *DoctorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[8]
+	mi := &file_coffer_v1_signer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -701,7 +1293,7 @@ func (x *DoctorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoctorRequest.ProtoReflect.Descriptor instead.
 func (*DoctorRequest) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{8}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{16}
 }
 
 type DoctorResponse struct {
@@ -713,7 +1305,7 @@ type DoctorResponse struct {
 
 func (x *DoctorResponse) Reset() {
 	*x = DoctorResponse{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[9]
+	mi := &file_coffer_v1_signer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -725,7 +1317,7 @@ func (x *DoctorResponse) String() string {
 func (*DoctorResponse) ProtoMessage() {}
 
 func (x *DoctorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[9]
+	mi := &file_coffer_v1_signer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -738,7 +1330,7 @@ func (x *DoctorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoctorResponse.ProtoReflect.Descriptor instead.
 func (*DoctorResponse) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{9}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DoctorResponse) GetFindings() []*Finding {
@@ -760,7 +1352,7 @@ type Finding struct {
 
 func (x *Finding) Reset() {
 	*x = Finding{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[10]
+	mi := &file_coffer_v1_signer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -772,7 +1364,7 @@ func (x *Finding) String() string {
 func (*Finding) ProtoMessage() {}
 
 func (x *Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[10]
+	mi := &file_coffer_v1_signer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -785,7 +1377,7 @@ func (x *Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finding.ProtoReflect.Descriptor instead.
 func (*Finding) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{10}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Finding) GetLevel() Level {
@@ -827,7 +1419,7 @@ type SignedRecord struct {
 
 func (x *SignedRecord) Reset() {
 	*x = SignedRecord{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[11]
+	mi := &file_coffer_v1_signer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -839,7 +1431,7 @@ func (x *SignedRecord) String() string {
 func (*SignedRecord) ProtoMessage() {}
 
 func (x *SignedRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[11]
+	mi := &file_coffer_v1_signer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -852,7 +1444,7 @@ func (x *SignedRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignedRecord.ProtoReflect.Descriptor instead.
 func (*SignedRecord) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{11}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SignedRecord) GetRaw() []byte {
@@ -879,7 +1471,7 @@ type NamedSignature struct {
 
 func (x *NamedSignature) Reset() {
 	*x = NamedSignature{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[12]
+	mi := &file_coffer_v1_signer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -891,7 +1483,7 @@ func (x *NamedSignature) String() string {
 func (*NamedSignature) ProtoMessage() {}
 
 func (x *NamedSignature) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[12]
+	mi := &file_coffer_v1_signer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -904,7 +1496,7 @@ func (x *NamedSignature) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamedSignature.ProtoReflect.Descriptor instead.
 func (*NamedSignature) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{12}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *NamedSignature) GetName() string {
@@ -932,7 +1524,7 @@ type SignedMessage struct {
 
 func (x *SignedMessage) Reset() {
 	*x = SignedMessage{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[13]
+	mi := &file_coffer_v1_signer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -944,7 +1536,7 @@ func (x *SignedMessage) String() string {
 func (*SignedMessage) ProtoMessage() {}
 
 func (x *SignedMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[13]
+	mi := &file_coffer_v1_signer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -957,7 +1549,7 @@ func (x *SignedMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignedMessage.ProtoReflect.Descriptor instead.
 func (*SignedMessage) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{13}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SignedMessage) GetRaw() []byte {
@@ -985,7 +1577,7 @@ type JudgeRequest struct {
 
 func (x *JudgeRequest) Reset() {
 	*x = JudgeRequest{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[14]
+	mi := &file_coffer_v1_signer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -997,7 +1589,7 @@ func (x *JudgeRequest) String() string {
 func (*JudgeRequest) ProtoMessage() {}
 
 func (x *JudgeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[14]
+	mi := &file_coffer_v1_signer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1010,7 +1602,7 @@ func (x *JudgeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JudgeRequest.ProtoReflect.Descriptor instead.
 func (*JudgeRequest) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{14}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *JudgeRequest) GetIntent() *SignedMessage {
@@ -1044,7 +1636,7 @@ type JudgeResponse struct {
 
 func (x *JudgeResponse) Reset() {
 	*x = JudgeResponse{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[15]
+	mi := &file_coffer_v1_signer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1056,7 +1648,7 @@ func (x *JudgeResponse) String() string {
 func (*JudgeResponse) ProtoMessage() {}
 
 func (x *JudgeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[15]
+	mi := &file_coffer_v1_signer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1069,7 +1661,7 @@ func (x *JudgeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JudgeResponse.ProtoReflect.Descriptor instead.
 func (*JudgeResponse) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{15}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *JudgeResponse) GetVerdict() []byte {
@@ -1097,7 +1689,7 @@ type CreateWalletRequest struct {
 
 func (x *CreateWalletRequest) Reset() {
 	*x = CreateWalletRequest{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[16]
+	mi := &file_coffer_v1_signer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1109,7 +1701,7 @@ func (x *CreateWalletRequest) String() string {
 func (*CreateWalletRequest) ProtoMessage() {}
 
 func (x *CreateWalletRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[16]
+	mi := &file_coffer_v1_signer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1122,7 +1714,7 @@ func (x *CreateWalletRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateWalletRequest.ProtoReflect.Descriptor instead.
 func (*CreateWalletRequest) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{16}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CreateWalletRequest) GetIntent() *SignedMessage {
@@ -1161,7 +1753,7 @@ type CeremonyEvent struct {
 
 func (x *CeremonyEvent) Reset() {
 	*x = CeremonyEvent{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[17]
+	mi := &file_coffer_v1_signer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1173,7 +1765,7 @@ func (x *CeremonyEvent) String() string {
 func (*CeremonyEvent) ProtoMessage() {}
 
 func (x *CeremonyEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[17]
+	mi := &file_coffer_v1_signer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1186,7 +1778,7 @@ func (x *CeremonyEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CeremonyEvent.ProtoReflect.Descriptor instead.
 func (*CeremonyEvent) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{17}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CeremonyEvent) GetEvent() isCeremonyEvent_Event {
@@ -1269,7 +1861,7 @@ type AdoptWalletRequest struct {
 
 func (x *AdoptWalletRequest) Reset() {
 	*x = AdoptWalletRequest{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[18]
+	mi := &file_coffer_v1_signer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1281,7 +1873,7 @@ func (x *AdoptWalletRequest) String() string {
 func (*AdoptWalletRequest) ProtoMessage() {}
 
 func (x *AdoptWalletRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[18]
+	mi := &file_coffer_v1_signer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1294,7 +1886,7 @@ func (x *AdoptWalletRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptWalletRequest.ProtoReflect.Descriptor instead.
 func (*AdoptWalletRequest) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{18}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AdoptWalletRequest) GetWallet() *SignedRecord {
@@ -1312,7 +1904,7 @@ type AdoptWalletResponse struct {
 
 func (x *AdoptWalletResponse) Reset() {
 	*x = AdoptWalletResponse{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[19]
+	mi := &file_coffer_v1_signer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1324,7 +1916,7 @@ func (x *AdoptWalletResponse) String() string {
 func (*AdoptWalletResponse) ProtoMessage() {}
 
 func (x *AdoptWalletResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[19]
+	mi := &file_coffer_v1_signer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1337,7 +1929,7 @@ func (x *AdoptWalletResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptWalletResponse.ProtoReflect.Descriptor instead.
 func (*AdoptWalletResponse) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{19}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{27}
 }
 
 type SignRequest struct {
@@ -1353,7 +1945,7 @@ type SignRequest struct {
 
 func (x *SignRequest) Reset() {
 	*x = SignRequest{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[20]
+	mi := &file_coffer_v1_signer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1365,7 +1957,7 @@ func (x *SignRequest) String() string {
 func (*SignRequest) ProtoMessage() {}
 
 func (x *SignRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[20]
+	mi := &file_coffer_v1_signer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1378,7 +1970,7 @@ func (x *SignRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignRequest.ProtoReflect.Descriptor instead.
 func (*SignRequest) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{20}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SignRequest) GetIntent() *SignedMessage {
@@ -1431,7 +2023,7 @@ type SignEvent struct {
 
 func (x *SignEvent) Reset() {
 	*x = SignEvent{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[21]
+	mi := &file_coffer_v1_signer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1443,7 +2035,7 @@ func (x *SignEvent) String() string {
 func (*SignEvent) ProtoMessage() {}
 
 func (x *SignEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[21]
+	mi := &file_coffer_v1_signer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1456,7 +2048,7 @@ func (x *SignEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignEvent.ProtoReflect.Descriptor instead.
 func (*SignEvent) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{21}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SignEvent) GetEvent() isSignEvent_Event {
@@ -1540,7 +2132,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[22]
+	mi := &file_coffer_v1_signer_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1552,7 +2144,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[22]
+	mi := &file_coffer_v1_signer_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1565,7 +2157,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{22}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Progress) GetStage() string {
@@ -1593,7 +2185,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[23]
+	mi := &file_coffer_v1_signer_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1605,7 +2197,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[23]
+	mi := &file_coffer_v1_signer_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1618,7 +2210,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{23}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Failure) GetCode() string {
@@ -1653,7 +2245,7 @@ type Partial struct {
 
 func (x *Partial) Reset() {
 	*x = Partial{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[24]
+	mi := &file_coffer_v1_signer_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1665,7 +2257,7 @@ func (x *Partial) String() string {
 func (*Partial) ProtoMessage() {}
 
 func (x *Partial) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[24]
+	mi := &file_coffer_v1_signer_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1678,7 +2270,7 @@ func (x *Partial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partial.ProtoReflect.Descriptor instead.
 func (*Partial) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{24}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Partial) GetSession() []byte {
@@ -1711,7 +2303,7 @@ type UnsealRequest struct {
 
 func (x *UnsealRequest) Reset() {
 	*x = UnsealRequest{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[25]
+	mi := &file_coffer_v1_signer_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1723,7 +2315,7 @@ func (x *UnsealRequest) String() string {
 func (*UnsealRequest) ProtoMessage() {}
 
 func (x *UnsealRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[25]
+	mi := &file_coffer_v1_signer_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1736,7 +2328,7 @@ func (x *UnsealRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnsealRequest.ProtoReflect.Descriptor instead.
 func (*UnsealRequest) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{25}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *UnsealRequest) GetPassphrase() []byte {
@@ -1754,7 +2346,7 @@ type UnsealResponse struct {
 
 func (x *UnsealResponse) Reset() {
 	*x = UnsealResponse{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[26]
+	mi := &file_coffer_v1_signer_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1766,7 +2358,7 @@ func (x *UnsealResponse) String() string {
 func (*UnsealResponse) ProtoMessage() {}
 
 func (x *UnsealResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[26]
+	mi := &file_coffer_v1_signer_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1779,7 +2371,7 @@ func (x *UnsealResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnsealResponse.ProtoReflect.Descriptor instead.
 func (*UnsealResponse) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{26}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{34}
 }
 
 type SealRequest struct {
@@ -1790,7 +2382,7 @@ type SealRequest struct {
 
 func (x *SealRequest) Reset() {
 	*x = SealRequest{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[27]
+	mi := &file_coffer_v1_signer_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1802,7 +2394,7 @@ func (x *SealRequest) String() string {
 func (*SealRequest) ProtoMessage() {}
 
 func (x *SealRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[27]
+	mi := &file_coffer_v1_signer_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1815,7 +2407,7 @@ func (x *SealRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealRequest.ProtoReflect.Descriptor instead.
 func (*SealRequest) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{27}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{35}
 }
 
 type SealResponse struct {
@@ -1826,7 +2418,7 @@ type SealResponse struct {
 
 func (x *SealResponse) Reset() {
 	*x = SealResponse{}
-	mi := &file_coffer_v1_signer_proto_msgTypes[28]
+	mi := &file_coffer_v1_signer_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1838,7 +2430,7 @@ func (x *SealResponse) String() string {
 func (*SealResponse) ProtoMessage() {}
 
 func (x *SealResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coffer_v1_signer_proto_msgTypes[28]
+	mi := &file_coffer_v1_signer_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1851,15 +2443,53 @@ func (x *SealResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealResponse.ProtoReflect.Descriptor instead.
 func (*SealResponse) Descriptor() ([]byte, []int) {
-	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{28}
+	return file_coffer_v1_signer_proto_rawDescGZIP(), []int{36}
 }
 
 var File_coffer_v1_signer_proto protoreflect.FileDescriptor
 
 const file_coffer_v1_signer_proto_rawDesc = "" +
 	"\n" +
-	"\x16coffer/v1/signer.proto\x12\tcoffer.v1\"\x0f\n" +
-	"\rStatusRequest\"\x84\x06\n" +
+	"\x16coffer/v1/signer.proto\x12\tcoffer.v1\"k\n" +
+	"\x0fExchangeRequest\x12(\n" +
+	"\x04have\x18\x01 \x03(\v2\x14.coffer.v1.RecordRefR\x04have\x12\x18\n" +
+	"\arecords\x18\x02 \x03(\fR\arecords\x12\x14\n" +
+	"\x05fetch\x18\x03 \x01(\bR\x05fetch\"-\n" +
+	"\tRecordRef\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x10\n" +
+	"\x03sum\x18\x02 \x01(\fR\x03sum\"\xaf\x01\n" +
+	"\x10ExchangeResponse\x12\x18\n" +
+	"\arecords\x18\x01 \x03(\fR\arecords\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\x122\n" +
+	"\arefused\x18\x03 \x03(\v2\x18.coffer.v1.RefusedRecordR\arefused\x12\x12\n" +
+	"\x04head\x18\x04 \x01(\fR\x04head\x12%\n" +
+	"\x0ehead_signature\x18\x05 \x01(\fR\rheadSignature\"G\n" +
+	"\rRefusedRecord\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
+	"\x04code\x18\x02 \x01(\tR\x04code\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\"Q\n" +
+	"\rFreezeRequest\x12\x14\n" +
+	"\x05scope\x18\x01 \x01(\tR\x05scope\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"F\n" +
+	"\x0eFreezeResponse\x12\x16\n" +
+	"\x06record\x18\x01 \x01(\fR\x06record\x12\x1c\n" +
+	"\teffective\x18\x02 \x01(\bR\teffective\"{\n" +
+	"\tHeadState\x12\x16\n" +
+	"\x06signer\x18\x01 \x01(\tR\x06signer\x12\x15\n" +
+	"\x06age_ms\x18\x02 \x01(\x03R\x05ageMs\x12\x16\n" +
+	"\x06agrees\x18\x03 \x01(\bR\x06agrees\x12'\n" +
+	"\x0fcharter_version\x18\x04 \x01(\x04R\x0echarterVersion\"\xba\x01\n" +
+	"\vFreezeState\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x14\n" +
+	"\x05scope\x18\x02 \x01(\tR\x05scope\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x0e\n" +
+	"\x02by\x18\x05 \x01(\tR\x02by\x12\x12\n" +
+	"\x04time\x18\x06 \x01(\x03R\x04time\x12\x17\n" +
+	"\aheld_by\x18\a \x03(\tR\x06heldBy\x12\x1c\n" +
+	"\teffective\x18\b \x01(\bR\teffective\"\x0f\n" +
+	"\rStatusRequest\"\x9a\b\n" +
 	"\x0eStatusResponse\x12\x16\n" +
 	"\x06signer\x18\x01 \x01(\tR\x06signer\x12\x17\n" +
 	"\apeer_id\x18\x02 \x01(\tR\x06peerId\x12%\n" +
@@ -1881,7 +2511,16 @@ const file_coffer_v1_signer_proto_rawDesc = "" +
 	"\x10charter_complete\x18\x10 \x01(\bR\x0fcharterComplete\x125\n" +
 	"\taddresses\x18\x11 \x03(\v2\x17.coffer.v1.SignedRecordR\taddresses\x122\n" +
 	"\x15pre_parameters_wanted\x18\x12 \x01(\rR\x13preParametersWanted\x12\x18\n" +
-	"\astarted\x18\x13 \x01(\x03R\astarted\"\xd2\x01\n" +
+	"\astarted\x18\x13 \x01(\x03R\astarted\x120\n" +
+	"\afreezes\x18\x14 \x03(\v2\x16.coffer.v1.FreezeStateR\afreezes\x12!\n" +
+	"\fnext_version\x18\x15 \x01(\x04R\vnextVersion\x12!\n" +
+	"\fnext_seconds\x18\x16 \x01(\x03R\vnextSeconds\x12*\n" +
+	"\x05heads\x18\x17 \x03(\v2\x14.coffer.v1.HeadStateR\x05heads\x12\x14\n" +
+	"\x05fresh\x18\x18 \x01(\bR\x05fresh\x12\x12\n" +
+	"\x04head\x18\x19 \x01(\fR\x04head\x12%\n" +
+	"\x0ehead_signature\x18\x1a \x01(\fR\rheadSignature\x12\x1f\n" +
+	"\vroot_digest\x18\x1b \x01(\fR\n" +
+	"rootDigest\"\xd2\x01\n" +
 	"\n" +
 	"PeerStatus\x12\x16\n" +
 	"\x06signer\x18\x01 \x01(\tR\x06signer\x12\x1c\n" +
@@ -1994,7 +2633,7 @@ const file_coffer_v1_signer_proto_rawDesc = "" +
 	"\n" +
 	"LEVEL_WARN\x10\x02\x12\x0e\n" +
 	"\n" +
-	"LEVEL_FAIL\x10\x032\xdc\x03\n" +
+	"LEVEL_FAIL\x10\x032\xa1\x04\n" +
 	"\x06Signer\x12=\n" +
 	"\x06Status\x12\x18.coffer.v1.StatusRequest\x1a\x19.coffer.v1.StatusResponse\x12:\n" +
 	"\x05Judge\x12\x17.coffer.v1.JudgeRequest\x1a\x18.coffer.v1.JudgeResponse\x12J\n" +
@@ -2002,14 +2641,19 @@ const file_coffer_v1_signer_proto_rawDesc = "" +
 	"\vAdoptWallet\x12\x1d.coffer.v1.AdoptWalletRequest\x1a\x1e.coffer.v1.AdoptWalletResponse\x126\n" +
 	"\x04Sign\x12\x16.coffer.v1.SignRequest\x1a\x14.coffer.v1.SignEvent0\x01\x12F\n" +
 	"\tIntroduce\x12\x1b.coffer.v1.IntroduceRequest\x1a\x1c.coffer.v1.IntroduceResponse\x12=\n" +
-	"\x06Recall\x12\x18.coffer.v1.RecallRequest\x1a\x19.coffer.v1.RecallResponse2\x87\x03\n" +
+	"\x06Recall\x12\x18.coffer.v1.RecallRequest\x1a\x19.coffer.v1.RecallResponse\x12C\n" +
+	"\bExchange\x12\x1a.coffer.v1.ExchangeRequest\x1a\x1b.coffer.v1.ExchangeResponse2M\n" +
+	"\x06Orders\x12C\n" +
+	"\bExchange\x12\x1a.coffer.v1.ExchangeRequest\x1a\x1b.coffer.v1.ExchangeResponse2\x8b\x04\n" +
 	"\bOperator\x12=\n" +
 	"\x06Status\x12\x18.coffer.v1.StatusRequest\x1a\x19.coffer.v1.StatusResponse\x12=\n" +
 	"\x06Unseal\x12\x18.coffer.v1.UnsealRequest\x1a\x19.coffer.v1.UnsealResponse\x127\n" +
 	"\x04Seal\x12\x16.coffer.v1.SealRequest\x1a\x17.coffer.v1.SealResponse\x12=\n" +
 	"\x06Doctor\x12\x18.coffer.v1.DoctorRequest\x1a\x19.coffer.v1.DoctorResponse\x12F\n" +
 	"\tIntroduce\x12\x1b.coffer.v1.IntroduceRequest\x1a\x1c.coffer.v1.IntroduceResponse\x12=\n" +
-	"\x06Recall\x12\x18.coffer.v1.RecallRequest\x1a\x19.coffer.v1.RecallResponseB!Z\x1fcoffer/proto/coffer/v1;cofferv1b\x06proto3"
+	"\x06Recall\x12\x18.coffer.v1.RecallRequest\x1a\x19.coffer.v1.RecallResponse\x12C\n" +
+	"\bExchange\x12\x1a.coffer.v1.ExchangeRequest\x1a\x1b.coffer.v1.ExchangeResponse\x12=\n" +
+	"\x06Freeze\x12\x18.coffer.v1.FreezeRequest\x1a\x19.coffer.v1.FreezeResponseB!Z\x1fcoffer/proto/coffer/v1;cofferv1b\x06proto3"
 
 var (
 	file_coffer_v1_signer_proto_rawDescOnce sync.Once
@@ -2024,99 +2668,119 @@ func file_coffer_v1_signer_proto_rawDescGZIP() []byte {
 }
 
 var file_coffer_v1_signer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_coffer_v1_signer_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_coffer_v1_signer_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_coffer_v1_signer_proto_goTypes = []any{
 	(Level)(0),                  // 0: coffer.v1.Level
-	(*StatusRequest)(nil),       // 1: coffer.v1.StatusRequest
-	(*StatusResponse)(nil),      // 2: coffer.v1.StatusResponse
-	(*PeerStatus)(nil),          // 3: coffer.v1.PeerStatus
-	(*IntroduceRequest)(nil),    // 4: coffer.v1.IntroduceRequest
-	(*IntroduceResponse)(nil),   // 5: coffer.v1.IntroduceResponse
-	(*RecallRequest)(nil),       // 6: coffer.v1.RecallRequest
-	(*RecallResponse)(nil),      // 7: coffer.v1.RecallResponse
-	(*KnownIntent)(nil),         // 8: coffer.v1.KnownIntent
-	(*DoctorRequest)(nil),       // 9: coffer.v1.DoctorRequest
-	(*DoctorResponse)(nil),      // 10: coffer.v1.DoctorResponse
-	(*Finding)(nil),             // 11: coffer.v1.Finding
-	(*SignedRecord)(nil),        // 12: coffer.v1.SignedRecord
-	(*NamedSignature)(nil),      // 13: coffer.v1.NamedSignature
-	(*SignedMessage)(nil),       // 14: coffer.v1.SignedMessage
-	(*JudgeRequest)(nil),        // 15: coffer.v1.JudgeRequest
-	(*JudgeResponse)(nil),       // 16: coffer.v1.JudgeResponse
-	(*CreateWalletRequest)(nil), // 17: coffer.v1.CreateWalletRequest
-	(*CeremonyEvent)(nil),       // 18: coffer.v1.CeremonyEvent
-	(*AdoptWalletRequest)(nil),  // 19: coffer.v1.AdoptWalletRequest
-	(*AdoptWalletResponse)(nil), // 20: coffer.v1.AdoptWalletResponse
-	(*SignRequest)(nil),         // 21: coffer.v1.SignRequest
-	(*SignEvent)(nil),           // 22: coffer.v1.SignEvent
-	(*Progress)(nil),            // 23: coffer.v1.Progress
-	(*Failure)(nil),             // 24: coffer.v1.Failure
-	(*Partial)(nil),             // 25: coffer.v1.Partial
-	(*UnsealRequest)(nil),       // 26: coffer.v1.UnsealRequest
-	(*UnsealResponse)(nil),      // 27: coffer.v1.UnsealResponse
-	(*SealRequest)(nil),         // 28: coffer.v1.SealRequest
-	(*SealResponse)(nil),        // 29: coffer.v1.SealResponse
+	(*ExchangeRequest)(nil),     // 1: coffer.v1.ExchangeRequest
+	(*RecordRef)(nil),           // 2: coffer.v1.RecordRef
+	(*ExchangeResponse)(nil),    // 3: coffer.v1.ExchangeResponse
+	(*RefusedRecord)(nil),       // 4: coffer.v1.RefusedRecord
+	(*FreezeRequest)(nil),       // 5: coffer.v1.FreezeRequest
+	(*FreezeResponse)(nil),      // 6: coffer.v1.FreezeResponse
+	(*HeadState)(nil),           // 7: coffer.v1.HeadState
+	(*FreezeState)(nil),         // 8: coffer.v1.FreezeState
+	(*StatusRequest)(nil),       // 9: coffer.v1.StatusRequest
+	(*StatusResponse)(nil),      // 10: coffer.v1.StatusResponse
+	(*PeerStatus)(nil),          // 11: coffer.v1.PeerStatus
+	(*IntroduceRequest)(nil),    // 12: coffer.v1.IntroduceRequest
+	(*IntroduceResponse)(nil),   // 13: coffer.v1.IntroduceResponse
+	(*RecallRequest)(nil),       // 14: coffer.v1.RecallRequest
+	(*RecallResponse)(nil),      // 15: coffer.v1.RecallResponse
+	(*KnownIntent)(nil),         // 16: coffer.v1.KnownIntent
+	(*DoctorRequest)(nil),       // 17: coffer.v1.DoctorRequest
+	(*DoctorResponse)(nil),      // 18: coffer.v1.DoctorResponse
+	(*Finding)(nil),             // 19: coffer.v1.Finding
+	(*SignedRecord)(nil),        // 20: coffer.v1.SignedRecord
+	(*NamedSignature)(nil),      // 21: coffer.v1.NamedSignature
+	(*SignedMessage)(nil),       // 22: coffer.v1.SignedMessage
+	(*JudgeRequest)(nil),        // 23: coffer.v1.JudgeRequest
+	(*JudgeResponse)(nil),       // 24: coffer.v1.JudgeResponse
+	(*CreateWalletRequest)(nil), // 25: coffer.v1.CreateWalletRequest
+	(*CeremonyEvent)(nil),       // 26: coffer.v1.CeremonyEvent
+	(*AdoptWalletRequest)(nil),  // 27: coffer.v1.AdoptWalletRequest
+	(*AdoptWalletResponse)(nil), // 28: coffer.v1.AdoptWalletResponse
+	(*SignRequest)(nil),         // 29: coffer.v1.SignRequest
+	(*SignEvent)(nil),           // 30: coffer.v1.SignEvent
+	(*Progress)(nil),            // 31: coffer.v1.Progress
+	(*Failure)(nil),             // 32: coffer.v1.Failure
+	(*Partial)(nil),             // 33: coffer.v1.Partial
+	(*UnsealRequest)(nil),       // 34: coffer.v1.UnsealRequest
+	(*UnsealResponse)(nil),      // 35: coffer.v1.UnsealResponse
+	(*SealRequest)(nil),         // 36: coffer.v1.SealRequest
+	(*SealResponse)(nil),        // 37: coffer.v1.SealResponse
 }
 var file_coffer_v1_signer_proto_depIdxs = []int32{
-	12, // 0: coffer.v1.StatusResponse.wallets:type_name -> coffer.v1.SignedRecord
-	3,  // 1: coffer.v1.StatusResponse.peers:type_name -> coffer.v1.PeerStatus
-	13, // 2: coffer.v1.StatusResponse.charter_signatures:type_name -> coffer.v1.NamedSignature
-	12, // 3: coffer.v1.StatusResponse.addresses:type_name -> coffer.v1.SignedRecord
-	13, // 4: coffer.v1.IntroduceRequest.charter_signatures:type_name -> coffer.v1.NamedSignature
-	12, // 5: coffer.v1.IntroduceRequest.addresses:type_name -> coffer.v1.SignedRecord
-	8,  // 6: coffer.v1.RecallResponse.intents:type_name -> coffer.v1.KnownIntent
-	14, // 7: coffer.v1.KnownIntent.intent:type_name -> coffer.v1.SignedMessage
-	14, // 8: coffer.v1.KnownIntent.statements:type_name -> coffer.v1.SignedMessage
-	16, // 9: coffer.v1.KnownIntent.verdict:type_name -> coffer.v1.JudgeResponse
-	11, // 10: coffer.v1.DoctorResponse.findings:type_name -> coffer.v1.Finding
-	0,  // 11: coffer.v1.Finding.level:type_name -> coffer.v1.Level
-	13, // 12: coffer.v1.SignedRecord.signatures:type_name -> coffer.v1.NamedSignature
-	14, // 13: coffer.v1.JudgeRequest.intent:type_name -> coffer.v1.SignedMessage
-	14, // 14: coffer.v1.JudgeRequest.statements:type_name -> coffer.v1.SignedMessage
-	14, // 15: coffer.v1.CreateWalletRequest.intent:type_name -> coffer.v1.SignedMessage
-	14, // 16: coffer.v1.CreateWalletRequest.statements:type_name -> coffer.v1.SignedMessage
-	23, // 17: coffer.v1.CeremonyEvent.progress:type_name -> coffer.v1.Progress
-	12, // 18: coffer.v1.CeremonyEvent.wallet:type_name -> coffer.v1.SignedRecord
-	16, // 19: coffer.v1.CeremonyEvent.refused:type_name -> coffer.v1.JudgeResponse
-	24, // 20: coffer.v1.CeremonyEvent.failed:type_name -> coffer.v1.Failure
-	12, // 21: coffer.v1.AdoptWalletRequest.wallet:type_name -> coffer.v1.SignedRecord
-	14, // 22: coffer.v1.SignRequest.intent:type_name -> coffer.v1.SignedMessage
-	14, // 23: coffer.v1.SignRequest.statements:type_name -> coffer.v1.SignedMessage
-	23, // 24: coffer.v1.SignEvent.progress:type_name -> coffer.v1.Progress
-	25, // 25: coffer.v1.SignEvent.partial:type_name -> coffer.v1.Partial
-	16, // 26: coffer.v1.SignEvent.refused:type_name -> coffer.v1.JudgeResponse
-	24, // 27: coffer.v1.SignEvent.failed:type_name -> coffer.v1.Failure
-	1,  // 28: coffer.v1.Signer.Status:input_type -> coffer.v1.StatusRequest
-	15, // 29: coffer.v1.Signer.Judge:input_type -> coffer.v1.JudgeRequest
-	17, // 30: coffer.v1.Signer.CreateWallet:input_type -> coffer.v1.CreateWalletRequest
-	19, // 31: coffer.v1.Signer.AdoptWallet:input_type -> coffer.v1.AdoptWalletRequest
-	21, // 32: coffer.v1.Signer.Sign:input_type -> coffer.v1.SignRequest
-	4,  // 33: coffer.v1.Signer.Introduce:input_type -> coffer.v1.IntroduceRequest
-	6,  // 34: coffer.v1.Signer.Recall:input_type -> coffer.v1.RecallRequest
-	1,  // 35: coffer.v1.Operator.Status:input_type -> coffer.v1.StatusRequest
-	26, // 36: coffer.v1.Operator.Unseal:input_type -> coffer.v1.UnsealRequest
-	28, // 37: coffer.v1.Operator.Seal:input_type -> coffer.v1.SealRequest
-	9,  // 38: coffer.v1.Operator.Doctor:input_type -> coffer.v1.DoctorRequest
-	4,  // 39: coffer.v1.Operator.Introduce:input_type -> coffer.v1.IntroduceRequest
-	6,  // 40: coffer.v1.Operator.Recall:input_type -> coffer.v1.RecallRequest
-	2,  // 41: coffer.v1.Signer.Status:output_type -> coffer.v1.StatusResponse
-	16, // 42: coffer.v1.Signer.Judge:output_type -> coffer.v1.JudgeResponse
-	18, // 43: coffer.v1.Signer.CreateWallet:output_type -> coffer.v1.CeremonyEvent
-	20, // 44: coffer.v1.Signer.AdoptWallet:output_type -> coffer.v1.AdoptWalletResponse
-	22, // 45: coffer.v1.Signer.Sign:output_type -> coffer.v1.SignEvent
-	5,  // 46: coffer.v1.Signer.Introduce:output_type -> coffer.v1.IntroduceResponse
-	7,  // 47: coffer.v1.Signer.Recall:output_type -> coffer.v1.RecallResponse
-	2,  // 48: coffer.v1.Operator.Status:output_type -> coffer.v1.StatusResponse
-	27, // 49: coffer.v1.Operator.Unseal:output_type -> coffer.v1.UnsealResponse
-	29, // 50: coffer.v1.Operator.Seal:output_type -> coffer.v1.SealResponse
-	10, // 51: coffer.v1.Operator.Doctor:output_type -> coffer.v1.DoctorResponse
-	5,  // 52: coffer.v1.Operator.Introduce:output_type -> coffer.v1.IntroduceResponse
-	7,  // 53: coffer.v1.Operator.Recall:output_type -> coffer.v1.RecallResponse
-	41, // [41:54] is the sub-list for method output_type
-	28, // [28:41] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	2,  // 0: coffer.v1.ExchangeRequest.have:type_name -> coffer.v1.RecordRef
+	4,  // 1: coffer.v1.ExchangeResponse.refused:type_name -> coffer.v1.RefusedRecord
+	20, // 2: coffer.v1.StatusResponse.wallets:type_name -> coffer.v1.SignedRecord
+	11, // 3: coffer.v1.StatusResponse.peers:type_name -> coffer.v1.PeerStatus
+	21, // 4: coffer.v1.StatusResponse.charter_signatures:type_name -> coffer.v1.NamedSignature
+	20, // 5: coffer.v1.StatusResponse.addresses:type_name -> coffer.v1.SignedRecord
+	8,  // 6: coffer.v1.StatusResponse.freezes:type_name -> coffer.v1.FreezeState
+	7,  // 7: coffer.v1.StatusResponse.heads:type_name -> coffer.v1.HeadState
+	21, // 8: coffer.v1.IntroduceRequest.charter_signatures:type_name -> coffer.v1.NamedSignature
+	20, // 9: coffer.v1.IntroduceRequest.addresses:type_name -> coffer.v1.SignedRecord
+	16, // 10: coffer.v1.RecallResponse.intents:type_name -> coffer.v1.KnownIntent
+	22, // 11: coffer.v1.KnownIntent.intent:type_name -> coffer.v1.SignedMessage
+	22, // 12: coffer.v1.KnownIntent.statements:type_name -> coffer.v1.SignedMessage
+	24, // 13: coffer.v1.KnownIntent.verdict:type_name -> coffer.v1.JudgeResponse
+	19, // 14: coffer.v1.DoctorResponse.findings:type_name -> coffer.v1.Finding
+	0,  // 15: coffer.v1.Finding.level:type_name -> coffer.v1.Level
+	21, // 16: coffer.v1.SignedRecord.signatures:type_name -> coffer.v1.NamedSignature
+	22, // 17: coffer.v1.JudgeRequest.intent:type_name -> coffer.v1.SignedMessage
+	22, // 18: coffer.v1.JudgeRequest.statements:type_name -> coffer.v1.SignedMessage
+	22, // 19: coffer.v1.CreateWalletRequest.intent:type_name -> coffer.v1.SignedMessage
+	22, // 20: coffer.v1.CreateWalletRequest.statements:type_name -> coffer.v1.SignedMessage
+	31, // 21: coffer.v1.CeremonyEvent.progress:type_name -> coffer.v1.Progress
+	20, // 22: coffer.v1.CeremonyEvent.wallet:type_name -> coffer.v1.SignedRecord
+	24, // 23: coffer.v1.CeremonyEvent.refused:type_name -> coffer.v1.JudgeResponse
+	32, // 24: coffer.v1.CeremonyEvent.failed:type_name -> coffer.v1.Failure
+	20, // 25: coffer.v1.AdoptWalletRequest.wallet:type_name -> coffer.v1.SignedRecord
+	22, // 26: coffer.v1.SignRequest.intent:type_name -> coffer.v1.SignedMessage
+	22, // 27: coffer.v1.SignRequest.statements:type_name -> coffer.v1.SignedMessage
+	31, // 28: coffer.v1.SignEvent.progress:type_name -> coffer.v1.Progress
+	33, // 29: coffer.v1.SignEvent.partial:type_name -> coffer.v1.Partial
+	24, // 30: coffer.v1.SignEvent.refused:type_name -> coffer.v1.JudgeResponse
+	32, // 31: coffer.v1.SignEvent.failed:type_name -> coffer.v1.Failure
+	9,  // 32: coffer.v1.Signer.Status:input_type -> coffer.v1.StatusRequest
+	23, // 33: coffer.v1.Signer.Judge:input_type -> coffer.v1.JudgeRequest
+	25, // 34: coffer.v1.Signer.CreateWallet:input_type -> coffer.v1.CreateWalletRequest
+	27, // 35: coffer.v1.Signer.AdoptWallet:input_type -> coffer.v1.AdoptWalletRequest
+	29, // 36: coffer.v1.Signer.Sign:input_type -> coffer.v1.SignRequest
+	12, // 37: coffer.v1.Signer.Introduce:input_type -> coffer.v1.IntroduceRequest
+	14, // 38: coffer.v1.Signer.Recall:input_type -> coffer.v1.RecallRequest
+	1,  // 39: coffer.v1.Signer.Exchange:input_type -> coffer.v1.ExchangeRequest
+	1,  // 40: coffer.v1.Orders.Exchange:input_type -> coffer.v1.ExchangeRequest
+	9,  // 41: coffer.v1.Operator.Status:input_type -> coffer.v1.StatusRequest
+	34, // 42: coffer.v1.Operator.Unseal:input_type -> coffer.v1.UnsealRequest
+	36, // 43: coffer.v1.Operator.Seal:input_type -> coffer.v1.SealRequest
+	17, // 44: coffer.v1.Operator.Doctor:input_type -> coffer.v1.DoctorRequest
+	12, // 45: coffer.v1.Operator.Introduce:input_type -> coffer.v1.IntroduceRequest
+	14, // 46: coffer.v1.Operator.Recall:input_type -> coffer.v1.RecallRequest
+	1,  // 47: coffer.v1.Operator.Exchange:input_type -> coffer.v1.ExchangeRequest
+	5,  // 48: coffer.v1.Operator.Freeze:input_type -> coffer.v1.FreezeRequest
+	10, // 49: coffer.v1.Signer.Status:output_type -> coffer.v1.StatusResponse
+	24, // 50: coffer.v1.Signer.Judge:output_type -> coffer.v1.JudgeResponse
+	26, // 51: coffer.v1.Signer.CreateWallet:output_type -> coffer.v1.CeremonyEvent
+	28, // 52: coffer.v1.Signer.AdoptWallet:output_type -> coffer.v1.AdoptWalletResponse
+	30, // 53: coffer.v1.Signer.Sign:output_type -> coffer.v1.SignEvent
+	13, // 54: coffer.v1.Signer.Introduce:output_type -> coffer.v1.IntroduceResponse
+	15, // 55: coffer.v1.Signer.Recall:output_type -> coffer.v1.RecallResponse
+	3,  // 56: coffer.v1.Signer.Exchange:output_type -> coffer.v1.ExchangeResponse
+	3,  // 57: coffer.v1.Orders.Exchange:output_type -> coffer.v1.ExchangeResponse
+	10, // 58: coffer.v1.Operator.Status:output_type -> coffer.v1.StatusResponse
+	35, // 59: coffer.v1.Operator.Unseal:output_type -> coffer.v1.UnsealResponse
+	37, // 60: coffer.v1.Operator.Seal:output_type -> coffer.v1.SealResponse
+	18, // 61: coffer.v1.Operator.Doctor:output_type -> coffer.v1.DoctorResponse
+	13, // 62: coffer.v1.Operator.Introduce:output_type -> coffer.v1.IntroduceResponse
+	15, // 63: coffer.v1.Operator.Recall:output_type -> coffer.v1.RecallResponse
+	3,  // 64: coffer.v1.Operator.Exchange:output_type -> coffer.v1.ExchangeResponse
+	6,  // 65: coffer.v1.Operator.Freeze:output_type -> coffer.v1.FreezeResponse
+	49, // [49:66] is the sub-list for method output_type
+	32, // [32:49] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_coffer_v1_signer_proto_init() }
@@ -2124,13 +2788,13 @@ func file_coffer_v1_signer_proto_init() {
 	if File_coffer_v1_signer_proto != nil {
 		return
 	}
-	file_coffer_v1_signer_proto_msgTypes[17].OneofWrappers = []any{
+	file_coffer_v1_signer_proto_msgTypes[25].OneofWrappers = []any{
 		(*CeremonyEvent_Progress)(nil),
 		(*CeremonyEvent_Wallet)(nil),
 		(*CeremonyEvent_Refused)(nil),
 		(*CeremonyEvent_Failed)(nil),
 	}
-	file_coffer_v1_signer_proto_msgTypes[21].OneofWrappers = []any{
+	file_coffer_v1_signer_proto_msgTypes[29].OneofWrappers = []any{
 		(*SignEvent_Progress)(nil),
 		(*SignEvent_Partial)(nil),
 		(*SignEvent_Refused)(nil),
@@ -2142,9 +2806,9 @@ func file_coffer_v1_signer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coffer_v1_signer_proto_rawDesc), len(file_coffer_v1_signer_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   29,
+			NumMessages:   37,
 			NumExtensions: 0,
-			NumServices:   2,
+			NumServices:   3,
 		},
 		GoTypes:           file_coffer_v1_signer_proto_goTypes,
 		DependencyIndexes: file_coffer_v1_signer_proto_depIdxs,

@@ -29,6 +29,7 @@ const (
 	Signer_Sign_FullMethodName         = "/coffer.v1.Signer/Sign"
 	Signer_Introduce_FullMethodName    = "/coffer.v1.Signer/Introduce"
 	Signer_Recall_FullMethodName       = "/coffer.v1.Signer/Recall"
+	Signer_Exchange_FullMethodName     = "/coffer.v1.Signer/Exchange"
 )
 
 // SignerClient is the client API for Signer service.
@@ -55,6 +56,8 @@ type SignerClient interface {
 	// Recall answers the intents that this signer was shown by an enrolled initiator's signature,
 	// so that a coordinator that lost its store finds them again.
 	Recall(ctx context.Context, in *RecallRequest, opts ...grpc.CallOption) (*RecallResponse, error)
+	// Exchange hands over authority records and answers those that the caller lacks.
+	Exchange(ctx context.Context, in *ExchangeRequest, opts ...grpc.CallOption) (*ExchangeResponse, error)
 }
 
 type signerClient struct {
@@ -153,6 +156,16 @@ func (c *signerClient) Recall(ctx context.Context, in *RecallRequest, opts ...gr
 	return out, nil
 }
 
+func (c *signerClient) Exchange(ctx context.Context, in *ExchangeRequest, opts ...grpc.CallOption) (*ExchangeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExchangeResponse)
+	err := c.cc.Invoke(ctx, Signer_Exchange_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SignerServer is the server API for Signer service.
 // All implementations must embed UnimplementedSignerServer
 // for forward compatibility.
@@ -177,6 +190,8 @@ type SignerServer interface {
 	// Recall answers the intents that this signer was shown by an enrolled initiator's signature,
 	// so that a coordinator that lost its store finds them again.
 	Recall(context.Context, *RecallRequest) (*RecallResponse, error)
+	// Exchange hands over authority records and answers those that the caller lacks.
+	Exchange(context.Context, *ExchangeRequest) (*ExchangeResponse, error)
 	mustEmbedUnimplementedSignerServer()
 }
 
@@ -207,6 +222,9 @@ func (UnimplementedSignerServer) Introduce(context.Context, *IntroduceRequest) (
 }
 func (UnimplementedSignerServer) Recall(context.Context, *RecallRequest) (*RecallResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Recall not implemented")
+}
+func (UnimplementedSignerServer) Exchange(context.Context, *ExchangeRequest) (*ExchangeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Exchange not implemented")
 }
 func (UnimplementedSignerServer) mustEmbedUnimplementedSignerServer() {}
 func (UnimplementedSignerServer) testEmbeddedByValue()                {}
@@ -341,6 +359,24 @@ func _Signer_Recall_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Signer_Exchange_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExchangeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SignerServer).Exchange(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Signer_Exchange_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SignerServer).Exchange(ctx, req.(*ExchangeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Signer_ServiceDesc is the grpc.ServiceDesc for Signer service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -368,6 +404,10 @@ var Signer_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "Recall",
 			Handler:    _Signer_Recall_Handler,
 		},
+		{
+			MethodName: "Exchange",
+			Handler:    _Signer_Exchange_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
@@ -385,12 +425,126 @@ var Signer_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
+	Orders_Exchange_FullMethodName = "/coffer.v1.Orders/Exchange"
+)
+
+// OrdersClient is the client API for Orders service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Orders is a signer's own endpoint, for anybody who can reach it: TLS 1.3 with the identity that
+// the charter lists, no client certificate, few and small requests. It takes signed narrowing
+// orders and answers what stands, so that no coordinator can hide either.
+type OrdersClient interface {
+	// Exchange takes records of the kinds freeze and order only, and answers any.
+	Exchange(ctx context.Context, in *ExchangeRequest, opts ...grpc.CallOption) (*ExchangeResponse, error)
+}
+
+type ordersClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewOrdersClient(cc grpc.ClientConnInterface) OrdersClient {
+	return &ordersClient{cc}
+}
+
+func (c *ordersClient) Exchange(ctx context.Context, in *ExchangeRequest, opts ...grpc.CallOption) (*ExchangeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExchangeResponse)
+	err := c.cc.Invoke(ctx, Orders_Exchange_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// OrdersServer is the server API for Orders service.
+// All implementations must embed UnimplementedOrdersServer
+// for forward compatibility.
+//
+// Orders is a signer's own endpoint, for anybody who can reach it: TLS 1.3 with the identity that
+// the charter lists, no client certificate, few and small requests. It takes signed narrowing
+// orders and answers what stands, so that no coordinator can hide either.
+type OrdersServer interface {
+	// Exchange takes records of the kinds freeze and order only, and answers any.
+	Exchange(context.Context, *ExchangeRequest) (*ExchangeResponse, error)
+	mustEmbedUnimplementedOrdersServer()
+}
+
+// UnimplementedOrdersServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedOrdersServer struct{}
+
+func (UnimplementedOrdersServer) Exchange(context.Context, *ExchangeRequest) (*ExchangeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Exchange not implemented")
+}
+func (UnimplementedOrdersServer) mustEmbedUnimplementedOrdersServer() {}
+func (UnimplementedOrdersServer) testEmbeddedByValue()                {}
+
+// UnsafeOrdersServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to OrdersServer will
+// result in compilation errors.
+type UnsafeOrdersServer interface {
+	mustEmbedUnimplementedOrdersServer()
+}
+
+func RegisterOrdersServer(s grpc.ServiceRegistrar, srv OrdersServer) {
+	// If the following call panics, it indicates UnimplementedOrdersServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Orders_ServiceDesc, srv)
+}
+
+func _Orders_Exchange_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExchangeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OrdersServer).Exchange(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Orders_Exchange_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OrdersServer).Exchange(ctx, req.(*ExchangeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// Orders_ServiceDesc is the grpc.ServiceDesc for Orders service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Orders_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "coffer.v1.Orders",
+	HandlerType: (*OrdersServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Exchange",
+			Handler:    _Orders_Exchange_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "coffer/v1/signer.proto",
+}
+
+const (
 	Operator_Status_FullMethodName    = "/coffer.v1.Operator/Status"
 	Operator_Unseal_FullMethodName    = "/coffer.v1.Operator/Unseal"
 	Operator_Seal_FullMethodName      = "/coffer.v1.Operator/Seal"
 	Operator_Doctor_FullMethodName    = "/coffer.v1.Operator/Doctor"
 	Operator_Introduce_FullMethodName = "/coffer.v1.Operator/Introduce"
 	Operator_Recall_FullMethodName    = "/coffer.v1.Operator/Recall"
+	Operator_Exchange_FullMethodName  = "/coffer.v1.Operator/Exchange"
+	Operator_Freeze_FullMethodName    = "/coffer.v1.Operator/Freeze"
 )
 
 // OperatorClient is the client API for Operator service.
@@ -408,6 +562,10 @@ type OperatorClient interface {
 	Introduce(ctx context.Context, in *IntroduceRequest, opts ...grpc.CallOption) (*IntroduceResponse, error)
 	// Recall answers the intents that this signer was shown.
 	Recall(ctx context.Context, in *RecallRequest, opts ...grpc.CallOption) (*RecallResponse, error)
+	// Exchange hands over authority records of any kind and answers those that the caller lacks.
+	Exchange(ctx context.Context, in *ExchangeRequest, opts ...grpc.CallOption) (*ExchangeResponse, error)
+	// Freeze makes this signer's own order, on disk when it returns, and tells the other signers.
+	Freeze(ctx context.Context, in *FreezeRequest, opts ...grpc.CallOption) (*FreezeResponse, error)
 }
 
 type operatorClient struct {
@@ -478,6 +636,26 @@ func (c *operatorClient) Recall(ctx context.Context, in *RecallRequest, opts ...
 	return out, nil
 }
 
+func (c *operatorClient) Exchange(ctx context.Context, in *ExchangeRequest, opts ...grpc.CallOption) (*ExchangeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExchangeResponse)
+	err := c.cc.Invoke(ctx, Operator_Exchange_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorClient) Freeze(ctx context.Context, in *FreezeRequest, opts ...grpc.CallOption) (*FreezeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FreezeResponse)
+	err := c.cc.Invoke(ctx, Operator_Freeze_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // OperatorServer is the server API for Operator service.
 // All implementations must embed UnimplementedOperatorServer
 // for forward compatibility.
@@ -493,6 +671,10 @@ type OperatorServer interface {
 	Introduce(context.Context, *IntroduceRequest) (*IntroduceResponse, error)
 	// Recall answers the intents that this signer was shown.
 	Recall(context.Context, *RecallRequest) (*RecallResponse, error)
+	// Exchange hands over authority records of any kind and answers those that the caller lacks.
+	Exchange(context.Context, *ExchangeRequest) (*ExchangeResponse, error)
+	// Freeze makes this signer's own order, on disk when it returns, and tells the other signers.
+	Freeze(context.Context, *FreezeRequest) (*FreezeResponse, error)
 	mustEmbedUnimplementedOperatorServer()
 }
 
@@ -520,6 +702,12 @@ func (UnimplementedOperatorServer) Introduce(context.Context, *IntroduceRequest)
 }
 func (UnimplementedOperatorServer) Recall(context.Context, *RecallRequest) (*RecallResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Recall not implemented")
+}
+func (UnimplementedOperatorServer) Exchange(context.Context, *ExchangeRequest) (*ExchangeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Exchange not implemented")
+}
+func (UnimplementedOperatorServer) Freeze(context.Context, *FreezeRequest) (*FreezeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Freeze not implemented")
 }
 func (UnimplementedOperatorServer) mustEmbedUnimplementedOperatorServer() {}
 func (UnimplementedOperatorServer) testEmbeddedByValue()                  {}
@@ -650,6 +838,42 @@ func _Operator_Recall_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Operator_Exchange_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExchangeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServer).Exchange(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operator_Exchange_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServer).Exchange(ctx, req.(*ExchangeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operator_Freeze_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FreezeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServer).Freeze(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operator_Freeze_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServer).Freeze(ctx, req.(*FreezeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Operator_ServiceDesc is the grpc.ServiceDesc for Operator service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -680,6 +904,14 @@ var Operator_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Recall",
 			Handler:    _Operator_Recall_Handler,
+		},
+		{
+			MethodName: "Exchange",
+			Handler:    _Operator_Exchange_Handler,
+		},
+		{
+			MethodName: "Freeze",
+			Handler:    _Operator_Freeze_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
