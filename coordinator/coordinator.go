@@ -155,7 +155,7 @@ func (c *Coordinator) load() error {
 		}
 		c.wallets[r.Name], c.records[r.Name] = r, record
 	}
-	if c.addresses, err = addressbook.Open(c.db, c.charter, c.file, nil); err != nil {
+	if c.addresses, err = addressbook.Open(c.db, c.charter, c.file.Cards, nil); err != nil {
 		return err
 	}
 	for _, s := range c.charter.Signers {

@@ -94,21 +94,20 @@ type allowance struct {
 // Open reads and verifies the table, and makes it if it was never made. With own, the
 // book begins with a record of where that signer is now: the known one if it says so,
 // else the next in sequence.
-func Open(db *bbolt.DB, c *charter.Charter, f *charter.File, own *Own) (*Book, error) {
+//
+// cards are those of the charter's file and of the versions that followed; who is not in
+// the charter that is in force does not count.
+func Open(db *bbolt.DB, c *charter.Charter, cards []string, own *Own) (*Book, error) {
 	table, err := store.OpenTable(db, tableName)
 	if err != nil {
 		return nil, fmt.Errorf("open address book: %w", err)
 	}
 	b := &Book{
-		charter: c, own: own, table: table, writer: store.NewWriter(db),
+		own: own, table: table, writer: store.NewWriter(db),
 		cards: map[party.ID]charter.AddressRecord{}, newest: map[party.ID]Record{}, spent: map[party.ID]allowance{},
 	}
-	for _, s := range c.Signers {
-		address, ok := f.Address(s.Name)
-		if !ok {
-			return nil, fmt.Errorf("the charter file has no address of signer %q: its card is missing", s.Name)
-		}
-		b.cards[s.Name] = address
+	if err := b.list(c, cards); err != nil {
+		return nil, err
 	}
 	err = store.View(db, func(tx *bbolt.Tx) error {
 		return table.ForEach(tx, nil, func(key, value []byte) error {
@@ -134,23 +133,71 @@ func Open(db *bbolt.DB, c *charter.Charter, f *charter.File, own *Own) (*Book, e
 	if own == nil {
 		return b, nil
 	}
-	me, ok := c.SignerByPeer(own.Key.ID())
+	return b, b.announceOwn()
+}
+
+// Use has the book follow another version of the charter: cards are those of the keys
+// that it adds. own, if set, is the signer's new identity. Records of identities that the
+// version does not list count no more.
+func (b *Book) Use(c *charter.Charter, cards []string, own *Own) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.list(c, cards); err != nil {
+		return err
+	}
+	for id, r := range b.newest {
+		if s, ok := c.Signer(id); !ok || s.Peer != r.Address.Peer {
+			delete(b.newest, id)
+		}
+	}
+	if own == nil {
+		return nil
+	}
+	b.own = own
+	return b.announceOwn()
+}
+
+// list sets the charter and each signer's card: one of cards, or the one that is known.
+func (b *Book) list(c *charter.Charter, cards []string) error {
+	next := map[party.ID]charter.AddressRecord{}
+	for _, line := range cards {
+		card, err := charter.ParseCard(line)
+		if err != nil || card.Kind != charter.CardSigner {
+			continue // people's, or of another program's version: whose card is missing is said below
+		}
+		s, ok := c.SignerByPeer(card.Address.Peer)
+		if ok && string(s.Name) == card.Name && card.Address.Sequence > next[s.Name].Sequence {
+			next[s.Name] = card.Address
+		}
+	}
+	for _, s := range c.Signers {
+		if known := b.cards[s.Name]; known.Peer == s.Peer && known.Sequence > next[s.Name].Sequence {
+			next[s.Name] = known
+		}
+		if _, ok := next[s.Name]; !ok {
+			return fmt.Errorf("there is no address of signer %q: its card is missing", s.Name)
+		}
+	}
+	b.charter, b.cards = c, next
+	return nil
+}
+
+// announceOwn makes a record of where the own signer is, if none says so yet.
+func (b *Book) announceOwn() error {
+	me, ok := b.charter.SignerByPeer(b.own.Key.ID())
 	if !ok {
-		return nil, fmt.Errorf("open address book: identity %s: %w", own.Key.ID(), ErrForeign)
+		return fmt.Errorf("address book: identity %s: %w", b.own.Key.ID(), ErrForeign)
 	}
 	b.self = me.Name
 	mine, alone := b.newest[b.self]
 	known, _ := b.address(b.self)
 	switch {
-	case !known.Places().Equal(own.At):
-		err = b.announce(known.Sequence + 1)
+	case !known.Places().Equal(b.own.At):
+		return b.announce(known.Sequence + 1)
 	case !alone || mine.Address.Sequence < known.Sequence:
-		err = b.announce(known.Sequence) // what the card says, to be handed on alone
+		return b.announce(known.Sequence) // what the card says, to be handed on alone
 	}
-	if err != nil {
-		return nil, err
-	}
-	return b, nil
+	return nil
 }
 
 // parse verifies a record under the charter.

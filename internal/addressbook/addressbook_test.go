@@ -52,7 +52,7 @@ func (s *shelf) open(self party.ID, at charter.Places) *addressbook.Book {
 	if self != "" {
 		own = &addressbook.Own{Key: s.Signers[self], At: at}
 	}
-	b, err := addressbook.Open(s.db, s.Charter, s.File, own)
+	b, err := addressbook.Open(s.db, s.Charter, s.File.Cards, own)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -246,7 +246,67 @@ func TestDamageIsNamed(t *testing.T) {
 	if err := store.NewWriter(s.db).Do(func(tx *bbolt.Tx) error { return table.Put(tx, []byte("south"), []byte("junk")) }); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := addressbook.Open(s.db, s.Charter, s.File, nil); !errors.Is(err, store.ErrCorrupt) {
+	if _, err := addressbook.Open(s.db, s.Charter, s.File.Cards, nil); !errors.Is(err, store.ErrCorrupt) {
 		t.Errorf("a damaged record: %v", err)
 	}
+}
+
+// A later version of the charter brings signers with their cards, and other identities of
+// old ones. Records of who is no longer listed count neither now nor after a restart.
+func TestFollowsTheCharter(t *testing.T) {
+	s := newShelf(t)
+	b := s.open("", charter.Places{})
+	for port, id := range []party.ID{"north", "south", "west"} {
+		if changed, err := s.take(b, s.Signers[id], 5, 7100+port); err != nil || !changed {
+			t.Fatal(changed, err)
+		}
+	}
+	next := &charter.Charter{Cluster: s.Charter.Cluster, Version: 2, Quorum: s.Charter.Quorum}
+	south, east := testcharter.Identity(t, "south's second"), testcharter.Identity(t, "east")
+	next.Signers = []charter.Signer{
+		{Name: "east", Org: "auditor", Peer: east.ID()}, {Name: "north", Org: "exchange", Peer: s.Signers["north"].ID()}, {Name: "south", Org: "custodian", Peer: south.ID()},
+	}
+	card := func(key *identity.Key, name party.ID, port int) string {
+		t.Helper()
+		line, err := charter.NewSignerCard(key, name, "custodian", at(port).P2P, at(port).GRPC)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return line
+	}
+	cards := []string{card(south, "south", 7201)}
+	if err := b.Use(next, cards, nil); err == nil {
+		t.Fatal("a signer without a card")
+	}
+	s.want(b, "west", 5, 7102) // nothing has changed
+	cards = append(cards, card(east, "east", 7202))
+	if err := b.Use(next, cards, nil); err != nil {
+		t.Fatal(err)
+	}
+	s.Charter, s.File.Cards = next, append(s.File.Cards, cards...)
+	for _, when := range []string{"at once", "after a restart"} {
+		t.Run(when, func(t *testing.T) {
+			s.want(b, "north", 5, 7100)
+			s.want(b, "south", 1, 7201)
+			s.want(b, "east", 1, 7202)
+			if _, ok := b.Newest("west"); ok {
+				t.Error("a signer that was removed is known")
+			}
+			for _, old := range []party.ID{"south", "west"} {
+				if _, err := s.take(b, s.Signers[old], 9, 7300); !errors.Is(err, addressbook.ErrForeign) {
+					t.Errorf("a record of %s's old identity: %v", old, err)
+				}
+			}
+		})
+		b = s.open("", charter.Places{})
+	}
+	// A signer that changes its own identity announces where the new one is.
+	own := s.open("north", at(7100))
+	north := testcharter.Identity(t, "north's second")
+	after := &charter.Charter{Cluster: next.Cluster, Version: 3, Quorum: next.Quorum, Signers: append([]charter.Signer(nil), next.Signers...)}
+	after.Signers[1].Peer = north.ID()
+	if err := own.Use(after, []string{card(north, "north", 7100)}, &addressbook.Own{Key: north, At: at(7101)}); err != nil {
+		t.Fatal(err)
+	}
+	s.want(own, "north", 2, 7101)
 }
