@@ -47,8 +47,9 @@ type Server struct {
 	methods map[string]bool
 }
 
-// NewServer demands a client certificate whose identity admit accepts. methods is
-// the table of full method names that may be called.
+// NewServer demands a client certificate whose identity admit accepts, when the client
+// connects and again at each call: whoever is admitted no more is so at once, on the
+// connections too that it has. methods is the table of full method names that may be called.
 func NewServer(key *identity.Key, admit func(identity.ID) error, methods map[string]bool) (*Server, error) {
 	if admit == nil {
 		return nil, errors.New("rpc: admit is not set: a server for anybody is NewPublicServer")
@@ -57,33 +58,43 @@ func NewServer(key *identity.Key, admit func(identity.ID) error, methods map[str
 }
 
 // NewPublicServer serves clients without a certificate: only for services whose
-// every change is itself signed.
-func NewPublicServer(key *identity.Key, methods map[string]bool) (*Server, error) {
-	return newServer(key, nil, methods)
+// every change is itself signed. more comes after the limits that every server has, and may narrow them.
+func NewPublicServer(key *identity.Key, methods map[string]bool, more ...grpc.ServerOption) (*Server, error) {
+	return newServer(key, nil, methods, more...)
 }
 
-func newServer(key *identity.Key, admit func(identity.ID) error, methods map[string]bool) (*Server, error) {
+func newServer(key *identity.Key, admit func(identity.ID) error, methods map[string]bool, more ...grpc.ServerOption) (*Server, error) {
 	cfg, err := key.ServerTLS(admit)
 	if err != nil {
 		return nil, err
 	}
-	return &Server{Server: grpc.NewServer(options(methods, grpc.Creds(credentials.NewTLS(cfg)))...), methods: methods}, nil
+	return &Server{Server: grpc.NewServer(options(methods, admit, append(more, grpc.Creds(credentials.NewTLS(cfg)))...)...), methods: methods}, nil
 }
 
-func options(methods map[string]bool, more ...grpc.ServerOption) []grpc.ServerOption {
-	allowed := func(method string) error {
+func options(methods map[string]bool, admit func(identity.ID) error, more ...grpc.ServerOption) []grpc.ServerOption {
+	allowed := func(ctx context.Context, method string) error {
 		if !methods[method] {
 			return status.Errorf(codes.PermissionDenied, "method %s may not be called here", method)
 		}
+		if admit == nil {
+			return nil
+		}
+		id, err := PeerID(ctx)
+		if err == nil {
+			err = admit(id)
+		}
+		if err != nil {
+			return status.Error(codes.PermissionDenied, err.Error())
+		}
 		return nil
 	}
-	return append(more,
+	return append([]grpc.ServerOption{
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxAnswer), grpc.MaxConcurrentStreams(maxStreams),
-		grpc.MaxHeaderListSize(16<<10), grpc.ConnectionTimeout(dialWithin),
+		grpc.MaxHeaderListSize(16 << 10), grpc.ConnectionTimeout(dialWithin),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: serverPing, Timeout: pingWithin}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingEvery / 2, PermitWithoutStream: true}),
 		grpc.UnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-			if err := allowed(info.FullMethod); err != nil {
+			if err := allowed(ctx, info.FullMethod); err != nil {
 				return nil, err
 			}
 			reply, err := next(ctx, req)
@@ -91,7 +102,7 @@ func options(methods map[string]bool, more ...grpc.ServerOption) []grpc.ServerOp
 			return reply, err
 		}),
 		grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-			if err := allowed(info.FullMethod); err != nil {
+			if err := allowed(stream.Context(), info.FullMethod); err != nil {
 				return err
 			}
 			if crashpoint.Enabled {
@@ -99,7 +110,7 @@ func options(methods map[string]bool, more ...grpc.ServerOption) []grpc.ServerOp
 			}
 			return next(srv, stream)
 		}),
-	)
+	}, more...)
 }
 
 // Serve checks the table of methods against what is registered, and serves at most

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,6 +36,7 @@ func key(t *testing.T) *identity.Key {
 var all = map[string]bool{
 	pb.Operator_Status_FullMethodName: true, pb.Operator_Unseal_FullMethodName: true, pb.Operator_Seal_FullMethodName: false,
 	pb.Operator_Doctor_FullMethodName: true, pb.Operator_Introduce_FullMethodName: true, pb.Operator_Recall_FullMethodName: true,
+	pb.Operator_Exchange_FullMethodName: true, pb.Operator_Freeze_FullMethodName: true,
 }
 
 type operator struct {
@@ -139,6 +141,36 @@ func TestMutualTLS(t *testing.T) {
 	conn, err = dialTLS(old)
 	if ask(t, conn, err) == nil {
 		t.Error("TLS 1.2 was served")
+	}
+}
+
+// Who is admitted no more has a connection still: its next call is refused.
+func TestAdmittedAtEachCall(t *testing.T) {
+	server, client := key(t), key(t)
+	var out atomic.Bool
+	s, err := rpc.NewServer(server, func(identity.ID) error {
+		if out.Load() {
+			return identity.ErrUnknownPeer
+		}
+		return nil
+	}, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := listen(t)
+	serve(t, s, l)
+	conn, err := rpc.Dial(client, server.ID(), l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	api := pb.NewOperatorClient(conn)
+	if _, err := api.Status(t.Context(), &pb.StatusRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	out.Store(true)
+	if _, err := api.Status(t.Context(), &pb.StatusRequest{}); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("call after the removal: %v", err)
 	}
 }
 

@@ -41,7 +41,7 @@ func NewUnixServer(path string, methods map[string]bool) (*Server, net.Listener,
 	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("operator's socket: %w", err), l.Close())
 	}
-	return &Server{Server: grpc.NewServer(options(methods)...), methods: methods}, ownListener{l}, nil
+	return &Server{Server: grpc.NewServer(options(methods, nil)...), methods: methods}, ownListener{l}, nil
 }
 
 // removeStale removes a socket only when the kernel says that nobody listens on it.
