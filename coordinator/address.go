@@ -33,7 +33,7 @@ func (c *Coordinator) learnAddress(record *pb.SignedRecord) error {
 		return err
 	}
 	c.log.Info("a signer has moved", "signer", r.Signer, "address", r.Address.GRPC, "sequence", r.Address.Sequence)
-	for _, s := range c.signers {
+	for _, s := range c.signers() {
 		if s.id == r.Signer {
 			s.conn.ResetConnectBackoff() // it is called at its new address at once
 		}

@@ -23,7 +23,7 @@ func (c *Coordinator) build(ctx context.Context, it *item, i *intent.Intent) (*e
 	if err != nil {
 		return nil, err
 	}
-	effect, err := evm.EffectOf(i, c.charter)
+	effect, err := evm.EffectOf(i, c.madeUnder(i))
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +45,7 @@ func (c *Coordinator) build(ctx context.Context, it *item, i *intent.Intent) (*e
 	if fees.TipCap.Cmp(fees.FeeCap) > 0 {
 		fees.TipCap = fees.FeeCap
 	}
-	return evm.Build(i, c.charter, fees)
+	return evm.Build(i, c.madeUnder(i), fees)
 }
 
 // capError says that the intent's fee cap does not pay for taking the place of what waits.

@@ -154,7 +154,7 @@ func (c *Coordinator) chain(ctx context.Context, name string) (*rpc.Client, erro
 	if !ok {
 		return nil, fmt.Errorf("no endpoint for chain %q: add chains.%s to the coordinator's config.json", name, name)
 	}
-	info, ok := c.charter.Chain(name)
+	info, ok := c.inForce().Chain(name)
 	if !ok {
 		return nil, fmt.Errorf("the charter has no chain %q", name)
 	}

@@ -71,7 +71,7 @@ func (c *Coordinator) sameCharter(st *pb.StatusResponse) error {
 	if err != nil {
 		return fmt.Errorf("answers without its charter's digest: %w", err)
 	}
-	if want := c.charter.Digest(); got != want {
+	if want := c.inForce().Digest(); got != want {
 		return fmt.Errorf("has joined charter %s, the one here is %s: compare with its operator which is meant", got.Short(), want.Short())
 	}
 	return nil
@@ -119,8 +119,8 @@ func (c *Coordinator) collect(ctx context.Context, s *signer, st *pb.StatusRespo
 func (c *Coordinator) takeSignatures(offered []*pb.NamedSignature) (wrong string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(offered) > len(c.charter.Signers) {
-		return fmt.Sprintf("%d signatures, the charter has %d signers", len(offered), len(c.charter.Signers)), nil
+	if len(offered) > len(c.file.Charter.Signers) {
+		return fmt.Sprintf("%d signatures, the charter has %d signers", len(offered), len(c.file.Charter.Signers)), nil
 	}
 	file, fresh := c.file.Clone(), []string(nil)
 	for _, s := range offered {

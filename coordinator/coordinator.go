@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -51,18 +52,19 @@ type Coordinator struct {
 	settings *Settings
 	log      *slog.Logger
 	key      *identity.Key
-	charter  *charter.Charter
+	cluster  canon.Digest
 	db       *bbolt.DB
 	items    *items
 	rebuild  *rebuild
 	audit    *anchor.Log
-	signers  []*signer
 
+	roster    atomic.Pointer[roster]
+	following sync.Mutex // held while the roster is replaced
 	addresses *addressbook.Book
 	seen      *observer
 
 	mu       sync.Mutex    // guards what follows; never held across I/O but the store's
-	file     *charter.File // replaced as signatures come in
+	file     *charter.File // version 1; replaced as signatures come in
 	chains   map[string]*rpc.Client
 	wallets  map[string]*wallet.Record
 	records  map[string]*pb.SignedRecord
@@ -99,7 +101,7 @@ func New(cfg Config) (*Coordinator, error) {
 		return nil, err
 	}
 	c := &Coordinator{
-		cfg: cfg, settings: settings, log: cfg.Logger, key: key, charter: file.Charter, file: file, db: db,
+		cfg: cfg, settings: settings, log: cfg.Logger, key: key, cluster: file.Charter.Cluster, file: file, db: db,
 		chains:   map[string]*rpc.Client{},
 		slots:    make(chan struct{}, maxSessions),
 		wallets:  map[string]*wallet.Record{},
@@ -111,6 +113,7 @@ func New(cfg Config) (*Coordinator, error) {
 		hangs:    map[canon.Digest]hang{},
 		settled:  map[canon.Digest]landed{},
 	}
+	c.roster.Store(&roster{charter: file.Charter})
 	if err := c.load(); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -130,7 +133,7 @@ func (c *Coordinator) load() error {
 	}
 	// A store that is being rebuilt rightly knows less than the log.
 	renewed := c.rebuild.begun && !c.rebuild.done
-	if c.audit, err = anchor.Open(c.db, c.cfg.Dir.Audit(), c.key, "coffer/"+c.charter.Cluster.String()+"/coordinator/"+c.settings.Name, renewed); errors.Is(err, anchor.ErrOlder) {
+	if c.audit, err = anchor.Open(c.db, c.cfg.Dir.Audit(), c.key, "coffer/"+c.cluster.String()+"/coordinator/"+c.settings.Name, renewed); errors.Is(err, anchor.ErrOlder) {
 		return fmt.Errorf("%w. Without the newest one, move this one away and start with coffer-coordinator run --rebuild, which asks the signers and the chains for what was in it", err)
 	} else if err != nil {
 		return err
@@ -155,17 +158,11 @@ func (c *Coordinator) load() error {
 		}
 		c.wallets[r.Name], c.records[r.Name] = r, record
 	}
-	if c.addresses, err = addressbook.Open(c.db, c.charter, c.file.Cards, nil); err != nil {
+	now := c.inForce()
+	if c.addresses, err = addressbook.Open(c.db, now, c.file.Cards, nil); err != nil {
 		return err
 	}
-	for _, s := range c.charter.Signers {
-		conn, err := cofferrpc.DialWhere(c.key, s.Peer, func() string { return c.where(s.Name) })
-		if err != nil {
-			return fmt.Errorf("signer %q: %w", s.Name, err)
-		}
-		c.signers = append(c.signers, newSigner(s.Name, s.Peer, conn))
-	}
-	return nil
+	return c.follow(now, c.file.Cards)
 }
 
 func (c *Coordinator) openRecord(record *pb.SignedRecord) (*wallet.Record, error) {
@@ -173,7 +170,15 @@ func (c *Coordinator) openRecord(record *pb.SignedRecord) (*wallet.Record, error
 	if err != nil {
 		return nil, err
 	}
-	return signed.Open(c.charter)
+	r, err := wallet.Parse(signed.Raw)
+	if err != nil {
+		return nil, err
+	}
+	made, ok := c.charterOf(r.Charter)
+	if !ok {
+		return nil, fmt.Errorf("wallet %q: %w: %s", r.Name, errUnknownCharter, r.Charter.Short())
+	}
+	return signed.Open(made)
 }
 
 // learn verifies a wallet record under the charter, stores it and keeps it. Signers
@@ -251,9 +256,8 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	c.mu.Lock()
 	c.flows, c.flowCtx = g, ctx
 	c.mu.Unlock()
-	for _, s := range c.signers {
-		g.Go(func() error { c.watchSigner(ctx, s); return nil })
-		g.Go(func() error { c.tellSigner(ctx, s); return nil })
+	for _, s := range c.signers() {
+		c.attend(s)
 	}
 	unfinished, err := c.items.all()
 	if err != nil {
@@ -294,7 +298,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 		stopServers(server, operator)
 		return nil
 	})
-	c.log.Info("coordinator serves", "address", lis.Addr().String(), "charter", c.charter.Digest().Short(), "signers", len(c.signers))
+	c.log.Info("coordinator serves", "address", lis.Addr().String(), "charter", c.inForce().Digest().Short(), "signers", len(c.signers()))
 	c.mu.Lock()
 	if len(c.file.Missing()) > 0 {
 		c.sayMissing()
@@ -347,8 +351,8 @@ const diskEvery = 250 * time.Millisecond
 
 // Close releases what New opened. It is idempotent.
 func (c *Coordinator) Close() error {
-	for _, s := range c.signers {
-		_ = s.conn.Close() // nothing is lost with a connection
+	for _, s := range c.signers() {
+		s.leave()
 	}
 	c.mu.Lock()
 	for _, client := range c.chains {

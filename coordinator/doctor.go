@@ -57,12 +57,12 @@ func (o *operatorService) Doctor(ctx context.Context, _ *pb.DoctorRequest) (*pb.
 }
 
 func (c *Coordinator) examine(ctx context.Context, r *doctor.Report) {
-	r.OK("coordinator", "%s runs, version %s, charter version %d %s", c.settings.Name, c.cfg.Version, c.charter.Version, c.charter.Digest().Short())
+	r.OK("coordinator", "%s runs, version %s, charter version %d %s", c.settings.Name, c.cfg.Version, c.inForce().Version, c.inForce().Digest().Short())
 	if missing := c.charterFile().Missing(); len(missing) > 0 {
 		r.Fail("charter", "not signed yet by "+strings.Join(missing.Strings(), ", ")+": nothing can be asked for", "their operators run coffer-signer join and run; this coordinator collects the signatures by itself")
 	}
 	c.examineSigners(ctx, r)
-	for _, chain := range c.charter.Chains {
+	for _, chain := range c.inForce().Chains {
 		if _, ok := c.settings.Chains[chain.Name]; !ok {
 			r.Warn("chain "+chain.Name, "no endpoint: it cannot be paid on", "add chains."+chain.Name+" to config.json and restart")
 		}
@@ -90,10 +90,11 @@ func (c *Coordinator) examine(ctx context.Context, r *doctor.Report) {
 func (c *Coordinator) examineSigners(ctx context.Context, r *doctor.Report) {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
-	reports := make([]doctor.Report, len(c.signers))
-	able := make([]bool, len(c.signers))
+	now := c.roster.Load()
+	reports := make([]doctor.Report, len(now.signers))
+	able := make([]bool, len(now.signers))
 	var wg sync.WaitGroup
-	for n, s := range c.signers {
+	for n, s := range now.signers {
 		wg.Go(func() { able[n] = c.examineSigner(ctx, &reports[n], s) })
 	}
 	wg.Wait()
@@ -104,10 +105,10 @@ func (c *Coordinator) examineSigners(ctx context.Context, r *doctor.Report) {
 			count++
 		}
 	}
-	if need := c.charter.Quorum.Need; count < need {
-		r.Fail("signers", fmt.Sprintf("%d of %d can sign, %d are needed: no payment goes on", count, len(c.signers), need), "see each signer above; their operators have to act")
+	if need := now.charter.Quorum.Need; count < need {
+		r.Fail("signers", fmt.Sprintf("%d of %d can sign, %d are needed: no payment goes on", count, len(now.signers), need), "see each signer above; their operators have to act")
 	} else {
-		r.OK("signers", "%d of %d can sign, %d are needed", count, len(c.signers), need)
+		r.OK("signers", "%d of %d can sign, %d are needed", count, len(now.signers), need)
 	}
 }
 
@@ -121,7 +122,7 @@ func (c *Coordinator) examineSigner(ctx context.Context, r *doctor.Report, s *si
 		return false
 	}
 	able = true
-	if digest := c.charter.Digest(); string(st.CharterDigest) != string(digest[:]) {
+	if digest := c.inForce().Digest(); string(st.CharterDigest) != string(digest[:]) {
 		r.Warn(subject, "has another charter than this coordinator", "compare the digests with its operator")
 		able = false
 	}

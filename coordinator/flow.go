@@ -15,7 +15,6 @@ import (
 	"coffer/chain/evm"
 	"coffer/intent"
 	"coffer/partial"
-	"coffer/party"
 	"coffer/policy"
 	pb "coffer/proto/coffer/v1"
 )
@@ -56,7 +55,7 @@ func (c *Coordinator) flow(ctx context.Context, id canon.Digest, wake <-chan str
 
 // step takes an intent one step further, or waits for news of it.
 func (c *Coordinator) step(ctx context.Context, it *item, wake <-chan struct{}) error {
-	i, who, err := open(c.charter, it)
+	i, who, err := c.open(it.Intent)
 	if err != nil {
 		return c.end(it, pb.Stage_STAGE_FAILED, "INTENT", err.Error())
 	}
@@ -142,12 +141,12 @@ func untilNews(ctx context.Context, expires int64, wake <-chan struct{}) {
 
 // preview is the coordinator's own look at approvals and rules.
 func (c *Coordinator) preview(it *item, i *intent.Intent, who intent.Initiator, now int64) (policy.Decision, approval.Granted, error) {
-	granted := approval.Tally(c.charter, i, it.ID, it.Statements, now)
-	set, err := c.charter.Policy()
+	granted := approval.Tally(c.inForce(), i, it.ID, it.Statements, now)
+	set, err := c.inForce().Policy()
 	if err != nil {
 		return policy.Decision{}, granted, err
 	}
-	facts, err := intent.Facts(i, c.charter, who, now)
+	facts, err := intent.Facts(i, c.inForce(), who, now)
 	if err != nil {
 		return policy.Decision{}, granted, err
 	}
@@ -186,7 +185,7 @@ func (c *Coordinator) signed(ctx context.Context, it *item, i *intent.Intent, un
 		return nil, err
 	}
 	it.Unsigned = unsigned.Encode()
-	willing, err := c.ask(ctx, it, record.Quorum)
+	willing, err := c.ask(ctx, it, c.signersOf(record), record.Quorum.Need)
 	if err != nil || willing == nil {
 		return nil, err
 	}
@@ -258,7 +257,7 @@ func (c *Coordinator) passOn(it *item, i *intent.Intent) error {
 		if err != nil {
 			return err
 		}
-		if by := approval.Tally(c.charter, i, it.ID, stored.Statements, time.Now().Unix()).Rejected; len(by) > 0 {
+		if by := approval.Tally(c.inForce(), i, it.ID, stored.Statements, time.Now().Unix()).Rejected; len(by) > 0 {
 			it.Sent = nil
 			return c.end(it, pb.Stage_STAGE_FAILED, "REJECTED", fmt.Sprintf("rejected by %s while it was signed; it is not broadcast, but nonce %d is spoken for: ask for a cancel of it", strings.Join(by, ", "), i.Nonce))
 		}
@@ -272,24 +271,25 @@ func (c *Coordinator) passOn(it *item, i *intent.Intent) error {
 	}
 }
 
-// ask gets every signer's signed verdict. It returns those who would sign, once
+// ask gets every signer's signed verdict. It returns those among them who would sign, once
 // there are enough of them; nil without an error means that the item has moved on.
-func (c *Coordinator) ask(ctx context.Context, it *item, q party.Quorum) ([]*signer, error) {
+func (c *Coordinator) ask(ctx context.Context, it *item, among []*signer, need int) ([]*signer, error) {
 	c.say(it.ID, "asking every signer for its verdict")
-	it.Verdicts = c.judge(ctx, it, q.Need)
+	it.Verdicts = c.judge(ctx, it, need)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
 	if err := c.save(it); err != nil {
 		return nil, err
 	}
-	t := c.tally(it)
+	t := c.tally(it, among)
+	hopeless := len(t.refuse) > 0 && len(among)-len(t.refuse) < need
 	switch {
-	case len(t.sign) >= q.Need:
+	case len(t.sign) >= need:
 		return t.sign, nil
-	case q.Of-len(t.refuse) < q.Need && it.onChain():
+	case hopeless && it.onChain():
 		return nil, fmt.Errorf("refused by the signers: %s", strings.Join(t.reasons, " | "))
-	case q.Of-len(t.refuse) < q.Need:
+	case hopeless:
 		// What a person said meanwhile the signers have heard too, and it says more.
 		if stored, err := c.items.get(it.ID); err != nil || len(stored.Statements) != len(it.Statements) {
 			return nil, err
@@ -297,7 +297,7 @@ func (c *Coordinator) ask(ctx context.Context, it *item, q party.Quorum) ([]*sig
 		// The refusals are final for this intent, whoever else may come back.
 		return nil, c.end(it, pb.Stage_STAGE_REFUSED, "REFUSED", "refused by the signers: "+strings.Join(t.reasons, " | "))
 	}
-	return nil, fmt.Errorf("%s of %d would sign now, %d needed: %s", plural(len(t.sign), "signer"), q.Of, q.Need, strings.Join(t.reasons, " | "))
+	return nil, fmt.Errorf("%s of %d would sign now, %d needed: %s", plural(len(t.sign), "signer"), len(among), need, strings.Join(t.reasons, " | "))
 }
 
 // retry counts a failed session; the next one has a new attempt and, where there is
@@ -358,12 +358,13 @@ func (c *Coordinator) generate(ctx context.Context, it *item, i *intent.Intent) 
 	if record := c.walletRecord(i.Wallet); record != nil {
 		return c.finishWallet(it, record)
 	}
-	willing, err := c.ask(ctx, it, party.Quorum{Need: c.charter.Quorum.Of, Of: c.charter.Quorum.Of})
+	signers := c.signers() // those that the ceremony is of
+	willing, err := c.ask(ctx, it, signers, len(signers))
 	if err != nil || willing == nil {
 		return err
 	}
 	var waiting []string
-	for _, s := range c.signers {
+	for _, s := range signers {
 		if st, err := s.seen(); err != nil || st == nil || st.PreParameters == 0 {
 			waiting = append(waiting, string(s.id))
 		}
@@ -377,12 +378,12 @@ func (c *Coordinator) generate(ctx context.Context, it *item, i *intent.Intent) 
 	if err := c.record("CEREMONY", it.ID, map[string]string{"wallet": i.Wallet}); err != nil {
 		return err
 	}
-	record, err := c.ceremony(ctx, it, i)
+	record, err := c.ceremony(ctx, it, i, signers)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if err != nil {
-		return c.retry(it, c.signers, true, err)
+		return c.retry(it, signers, true, err)
 	}
 	return c.finishWallet(it, record)
 }

@@ -86,7 +86,7 @@ func (c *Coordinator) newObserver() (*observer, error) {
 	}
 	return &observer{
 		metrics: observe.NewMetrics(Metrics, c.gauges),
-		hooks:   hook.New(hook.Config{Settings: c.settings.Hooks, Key: c.key, Role: "coordinator", Name: c.settings.Name, Cluster: c.charter.Cluster, Logger: c.log}),
+		hooks:   hook.New(hook.Config{Settings: c.settings.Hooks, Key: c.key, Role: "coordinator", Name: c.settings.Name, Cluster: c.cluster, Logger: c.log}),
 		tracer:  tracer,
 		begun:   map[canon.Digest]time.Time{}, chains: map[string]head{}, needs: map[canon.Digest]bool{}, away: map[string]*absence{},
 	}, nil
@@ -122,7 +122,7 @@ func (c *Coordinator) gauges(set observe.Set) {
 		set("coffer_coordinator_intents_pending", float64(n), stageName(stage))
 	}
 	set("coffer_coordinator_oldest_pending_seconds", oldest.Seconds())
-	for _, s := range c.signers {
+	for _, s := range c.signers() {
 		st, err := s.seen()
 		set("coffer_coordinator_signer_up", observe.Bool(err == nil && st != nil), string(s.id))
 		if err == nil && st != nil {
@@ -191,7 +191,8 @@ func (c *Coordinator) ready(ctx context.Context) error {
 		}
 	}
 	var lacking []string
-	for _, s := range c.signers {
+	now := c.roster.Load()
+	for _, s := range now.signers {
 		switch st, err := s.seen(); {
 		case err != nil || st == nil:
 			lacking = append(lacking, string(s.id)+" away")
@@ -199,7 +200,7 @@ func (c *Coordinator) ready(ctx context.Context) error {
 			lacking = append(lacking, string(s.id)+" sealed")
 		}
 	}
-	if len(c.signers)-len(lacking) < c.charter.Quorum.Need {
+	if len(now.signers)-len(lacking) < now.charter.Quorum.Need {
 		return fmt.Errorf("too few signers: %s", strings.Join(lacking, ", "))
 	}
 	heads := c.heads()
@@ -304,7 +305,7 @@ func (c *Coordinator) look(now time.Time) {
 	c.seen.mu.Lock()
 	c.seen.turned = now
 	c.seen.mu.Unlock()
-	for _, s := range c.signers {
+	for _, s := range c.signers() {
 		st, err := s.seen()
 		if err == nil && st == nil {
 			continue // not asked yet
@@ -344,7 +345,7 @@ func (c *Coordinator) needsPeople(it *item, now time.Time) {
 	if told || it.Stage != pb.Stage_STAGE_APPROVAL {
 		return
 	}
-	i, who, err := open(c.charter, it)
+	i, who, err := c.open(it.Intent)
 	if err != nil {
 		return // the flow ends it
 	}

@@ -148,13 +148,13 @@ func (c *Coordinator) underWay() error {
 		return nil
 	}
 	var missing []string
-	for _, s := range c.signers {
+	for _, s := range c.signers() {
 		if !r.heard[string(s.id)] {
 			missing = append(missing, string(s.id))
 		}
 	}
 	return status.Errorf(codes.Unavailable, "this coordinator lost its store and asks the signers for what they know: %d of %d that are needed have told, missing are %s; ask again once they are up",
-		len(r.heard), enough(c.charter), strings.Join(missing, ", "))
+		len(r.heard), enough(c.inForce()), strings.Join(missing, ", "))
 }
 
 // recall has one signer tell all that it remembers, and begins the flows once enough
@@ -227,7 +227,7 @@ func (c *Coordinator) verified(known *pb.KnownIntent, now time.Time) (item, *int
 	if err != nil {
 		return item{}, nil, err
 	}
-	i, _, err := signed.Open(c.charter)
+	i, _, err := c.open(signed)
 	if err != nil {
 		return item{}, nil, err
 	}
@@ -244,7 +244,7 @@ func (c *Coordinator) verified(known *pb.KnownIntent, now time.Time) (item, *int
 	}
 	for _, s := range known.Statements {
 		st := approval.Signed{Raw: s.GetRaw(), Signature: s.GetSignature()}
-		if _, err := approval.Verify(c.charter, it.ID, st); err != nil {
+		if _, err := approval.Verify(c.inForce(), it.ID, st); err != nil {
 			continue // the others may still count
 		}
 		if it.Statements, _, err = approval.Keep(it.Statements, st); err != nil {
@@ -328,7 +328,7 @@ func (c *Coordinator) completeRebuild() error {
 	r := c.rebuild
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.begun || r.done || len(r.heard) < enough(c.charter) {
+	if !r.begun || r.done || len(r.heard) < enough(c.inForce()) {
 		return nil
 	}
 	if err := c.items.settleReferences(); err != nil {
@@ -494,7 +494,7 @@ func (c *Coordinator) lookedForAs(not canon.Digest, from evm.Address, u *evm.Uns
 		if err != nil {
 			return nil, err
 		}
-		if len(evm.Compare(o, c.charter, from, u)) == 0 {
+		if len(evm.Compare(o, c.madeUnder(o), from, u)) == 0 {
 			return &other.ID, nil
 		}
 	}

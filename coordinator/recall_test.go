@@ -44,7 +44,7 @@ func newRebuilt(t *testing.T) *rebuilt {
 	r.must(emptyStore(path))
 	db, err := store.Open(path)
 	r.must(err)
-	r.c = &Coordinator{charter: r.Charter, db: db, key: r.Coordinator, settings: &Settings{Name: "desk"}, log: slog.New(slog.DiscardHandler), running: map[canon.Digest]chan struct{}{}, watchers: map[canon.Digest][]chan struct{}{}}
+	r.c = &Coordinator{cluster: r.Charter.Cluster, db: db, key: r.Coordinator, settings: &Settings{Name: "desk"}, log: slog.New(slog.DiscardHandler), running: map[canon.Digest]chan struct{}{}, watchers: map[canon.Digest][]chan struct{}{}}
 	r.c.seen, err = r.c.newObserver()
 	r.must(err)
 	r.c.items, err = openItems(db)
@@ -53,9 +53,11 @@ func newRebuilt(t *testing.T) *rebuilt {
 	r.must(err)
 	r.c.audit, err = anchor.Open(db, t.TempDir(), r.Coordinator, "coffer/test/coordinator/desk", true)
 	r.must(err)
+	now := &roster{charter: r.Charter}
 	for _, s := range r.Charter.Signers {
-		r.c.signers = append(r.c.signers, newSigner(s.Name, s.Peer, nil))
+		now.signers = append(now.signers, newSigner(s.Name, s.Peer, nil))
 	}
+	r.c.roster.Store(now)
 	t.Cleanup(func() { r.must(errors.Join(r.c.audit.Close(), db.Close())) })
 	return r
 }
@@ -90,7 +92,7 @@ func inOrder(list ...*pb.KnownIntent) []*pb.KnownIntent {
 
 // ask has a signer tell these pages, one after the other.
 func (r *rebuilt) ask(signer int, pages ...*pb.RecallResponse) (found int, err error) {
-	s, n := r.c.signers[signer], 0
+	s, n := r.c.signers()[signer], 0
 	s.api = &teller{tell: func(*pb.RecallRequest) (*pb.RecallResponse, error) {
 		n++
 		return pages[min(n, len(pages))-1], nil
@@ -214,7 +216,7 @@ func TestRecallSettlesReferences(t *testing.T) {
 			}
 			found, err := r.ask(k, page(tells[k]...))
 			r.must(err)
-			r.must(r.c.heard(r.c.signers[k], found))
+			r.must(r.c.heard(r.c.signers()[k], found))
 		}
 		first, err := r.c.items.byReference("dave", "INV-7")
 		r.must(err)
@@ -239,19 +241,19 @@ func TestRebuildingIsRemembered(t *testing.T) {
 	}
 	found, err := r.ask(0, page(r.known("INV-1", "noted")))
 	r.must(err)
-	r.must(r.c.heard(r.c.signers[0], found))
+	r.must(r.c.heard(r.c.signers()[0], found))
 	r.c.rebuild, err = openRebuild(r.c.db)
 	r.must(err)
 	if err := r.c.underWay(); err == nil || !strings.Contains(err.Error(), "1 of 2") || !strings.Contains(err.Error(), "missing are south, west") {
 		t.Errorf("after one: %v", err)
 	}
-	if r.c.rebuild.wants(r.c.signers[0]) || !r.c.rebuild.wants(r.c.signers[1]) {
+	if r.c.rebuild.wants(r.c.signers()[0]) || !r.c.rebuild.wants(r.c.signers()[1]) {
 		t.Error("the wrong signers are asked")
 	}
-	r.must(r.c.heard(r.c.signers[2], 0))
+	r.must(r.c.heard(r.c.signers()[2], 0))
 	r.c.rebuild, err = openRebuild(r.c.db)
 	r.must(err)
-	if err := r.c.underWay(); err != nil || !r.c.rebuild.wants(r.c.signers[1]) {
+	if err := r.c.underWay(); err != nil || !r.c.rebuild.wants(r.c.signers()[1]) {
 		t.Errorf("after two: %v", err)
 	}
 	if err := emptyStore(r.c.db.Path()); err == nil {

@@ -60,7 +60,7 @@ func (s *service) Advise(ctx context.Context, req *pb.AdviseRequest) (*pb.Advise
 	if err != nil {
 		return nil, status.Error(codes.NotFound, err.Error())
 	}
-	asset, ok := c.charter.Asset(req.Chain, req.Asset)
+	asset, ok := c.inForce().Asset(req.Chain, req.Asset)
 	if !ok {
 		return nil, status.Errorf(codes.NotFound, "the charter has no asset %q on chain %q", req.Asset, req.Chain)
 	}
@@ -161,7 +161,7 @@ func (s *service) Submit(ctx context.Context, req *pb.SubmitRequest) (*pb.Submit
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	i, who, err := signed.Open(c.charter)
+	i, who, err := c.open(signed)
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
@@ -309,7 +309,7 @@ func (c *Coordinator) admitPayment(ctx context.Context, i *intent.Intent) error 
 	}
 	need := new(big.Int).Set(i.FeeCap)
 	if i.Kind == intent.Transfer {
-		asset, ok := c.charter.Asset(i.Chain, i.Transfer.Asset)
+		asset, ok := c.inForce().Asset(i.Chain, i.Transfer.Asset)
 		if !ok {
 			return status.Errorf(codes.InvalidArgument, "the charter has no asset %q on chain %q", i.Transfer.Asset, i.Chain)
 		}
@@ -326,7 +326,7 @@ func (c *Coordinator) admitPayment(ctx context.Context, i *intent.Intent) error 
 		}
 	}
 	if native.Cmp(need) < 0 {
-		coin, ok := c.charter.NativeAsset(i.Chain)
+		coin, ok := c.inForce().NativeAsset(i.Chain)
 		if !ok {
 			return status.Errorf(codes.FailedPrecondition, "the charter has no native asset on chain %q", i.Chain)
 		}
@@ -360,12 +360,12 @@ func (s *service) State(_ context.Context, req *pb.StateRequest) (*pb.StateRespo
 	if it.ended() {
 		return nil, tooLate(st, it, errEnded)
 	}
-	i, _, err := open(c.charter, it)
+	i, _, err := c.open(it.Intent)
 	if err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
 	}
 	// One statement on its own: whatever is wrong with it is said to its author now.
-	if refused := approval.Tally(c.charter, i, it.ID, []approval.Signed{signed}, time.Now().Unix()).Refused; len(refused) > 0 {
+	if refused := approval.Tally(c.inForce(), i, it.ID, []approval.Signed{signed}, time.Now().Unix()).Refused; len(refused) > 0 {
 		return nil, status.Errorf(codes.PermissionDenied, "%s (%s)", refused[0].Text, refused[0].Code)
 	}
 	if err := c.record("STATEMENT", it.ID, map[string]string{"person": st.Person, "kind": string(st.Kind)}); err != nil {
@@ -462,7 +462,7 @@ func (s *service) Wallets(context.Context, *pb.WalletsRequest) (*pb.WalletsRespo
 // Cluster answers what the last question to each signer brought.
 func (s *service) Cluster(context.Context, *pb.ClusterRequest) (*pb.ClusterResponse, error) {
 	out := &pb.ClusterResponse{}
-	for _, sg := range s.c.signers {
+	for _, sg := range s.c.signers() {
 		out.Signers = append(out.Signers, sg.state(time.Now()))
 	}
 	return out, nil
@@ -478,7 +478,7 @@ func (s *service) view(it *item) (*pb.IntentView, error) {
 	for _, p := range it.Phases {
 		v.Phases = append(v.Phases, &pb.Phase{Name: p.Name, Milliseconds: p.Milliseconds})
 	}
-	for _, sg := range c.signers {
+	for _, sg := range c.signers() {
 		if rec, ok := it.Verdicts[string(sg.id)]; ok {
 			v.Verdicts = append(v.Verdicts, &pb.SignerVerdict{Signer: string(sg.id), Verdict: rec.Raw, Signature: rec.Signature, Error: rec.Error})
 		}
@@ -492,7 +492,7 @@ func (s *service) view(it *item) (*pb.IntentView, error) {
 	c.mu.Lock()
 	v.Progress = c.progress[it.ID]
 	c.mu.Unlock()
-	i, who, err := open(c.charter, it)
+	i, who, err := c.open(it.Intent)
 	if err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
 	}

@@ -344,7 +344,7 @@ func (c *Coordinator) overtaken(ctx context.Context, it *item, i *intent.Intent,
 			return err
 		}
 		from, u, err := evm.Recover(raw)
-		if err == nil && len(evm.Compare(i, c.charter, from, u)) == 0 {
+		if err == nil && len(evm.Compare(i, c.madeUnder(i), from, u)) == 0 {
 			it.Sent = append(it.Sent, sent{Raw: raw, Time: time.Now().UnixMilli()})
 			return c.save(it)
 		}
@@ -363,7 +363,7 @@ func (c *Coordinator) overtaken(ctx context.Context, it *item, i *intent.Intent,
 		return c.await(ctx, it, client, wake, pollSlow)
 	}
 	by, err := c.items.cancelledBy(it.ID)
-	rejected := approval.Tally(c.charter, i, it.ID, it.Statements, time.Now().Unix()).Rejected
+	rejected := approval.Tally(c.inForce(), i, it.ID, it.Statements, time.Now().Unix()).Rejected
 	switch {
 	case err != nil:
 		return err

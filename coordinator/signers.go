@@ -47,6 +47,9 @@ type signer struct {
 	conn *grpc.ClientConn
 	api  pb.SignerClient
 
+	listed context.Context // ends once the charter in force does not list it
+	delist context.CancelFunc
+
 	mu     sync.Mutex // guards what follows
 	health health
 	untold map[canon.Digest]bool // what it is to be shown
@@ -55,13 +58,14 @@ type signer struct {
 }
 
 func newSigner(id party.ID, peer identity.ID, conn *grpc.ClientConn) *signer {
-	return &signer{id: id, peer: peer, conn: conn, api: pb.NewSignerClient(conn), untold: map[canon.Digest]bool{}, news: make(chan struct{}, 1)}
+	listed, delist := context.WithCancel(context.Background())
+	return &signer{id: id, peer: peer, conn: conn, api: pb.NewSignerClient(conn), listed: listed, delist: delist, untold: map[canon.Digest]bool{}, news: make(chan struct{}, 1)}
 }
 
 // pollAll asks every signer for its status now.
 func (c *Coordinator) pollAll(ctx context.Context) {
 	var wg sync.WaitGroup
-	for _, s := range c.signers {
+	for _, s := range c.signers() {
 		wg.Go(func() { c.poll(ctx, s) })
 	}
 	wg.Wait()
@@ -123,9 +127,10 @@ func (c *Coordinator) judge(ctx context.Context, it *item, enough int) map[strin
 		rec   verdRec
 		signs bool
 	}
-	answers := make(chan answer, len(c.signers))
+	asked := c.signers()
+	answers := make(chan answer, len(asked))
 	out, waiting := map[string]verdRec{}, map[*signer]bool{}
-	for _, s := range c.signers {
+	for _, s := range asked {
 		_, err := s.seen()
 		if err == nil {
 			err = errors.New("no answer yet")
@@ -140,7 +145,7 @@ func (c *Coordinator) judge(ctx context.Context, it *item, enough int) map[strin
 	patient := len(waiting) > 0
 	var late <-chan time.Time
 	willing := 0
-	for range c.signers {
+	for range asked {
 		select {
 		case a := <-answers:
 			delete(waiting, a.s)
@@ -190,7 +195,7 @@ func (c *Coordinator) openVerdict(s *signer, id canon.Digest, rec verdRec) (*ver
 	if err != nil {
 		return nil, fmt.Errorf("verdict of %s: %w", s.id, err)
 	}
-	if v.Signer != s.id || v.Intent != id || v.Cluster != c.charter.Cluster {
+	if v.Signer != s.id || v.Intent != id || v.Cluster != c.cluster {
 		return nil, fmt.Errorf("verdict of %s is about something else", s.id)
 	}
 	return v, nil
@@ -216,9 +221,9 @@ func final(v *verdict.Verdict) bool {
 	return true
 }
 
-func (c *Coordinator) tally(it *item) tally {
+func (c *Coordinator) tally(it *item, among []*signer) tally {
 	var t tally
-	for _, s := range c.signers {
+	for _, s := range among {
 		rec, asked := it.Verdicts[string(s.id)]
 		if !asked {
 			continue
@@ -458,16 +463,16 @@ func ended(s *signer, refused *pb.JudgeResponse, failed *pb.Failure) error {
 }
 
 // ceremony has all signers generate the key of a wallet and returns its record.
-func (c *Coordinator) ceremony(ctx context.Context, it *item, i *intent.Intent) (*pb.SignedRecord, error) {
+func (c *Coordinator) ceremony(ctx context.Context, it *item, i *intent.Intent, signers []*signer) (*pb.SignedRecord, error) {
 	ctx, cancel := context.WithTimeout(ctx, ceremonyWithin)
 	defer cancel()
 	attempt, err := freshAttempt()
 	if err != nil {
 		return nil, err
 	}
-	records := make([]*pb.SignedRecord, len(c.signers))
+	records := make([]*pb.SignedRecord, len(signers))
 	g, ctx := errgroup.WithContext(ctx)
-	for n, s := range c.signers {
+	for n, s := range signers {
 		g.Go(func() error {
 			begin := time.Now()
 			stream, err := s.api.CreateWallet(ctx, &pb.CreateWalletRequest{

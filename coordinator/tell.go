@@ -17,7 +17,7 @@ import (
 // a signer that knows a rejection counts it, and what signers know this coordinator
 // finds again should it lose its store.
 func (c *Coordinator) tell(id canon.Digest) {
-	for _, s := range c.signers {
+	for _, s := range c.signers() {
 		s.mu.Lock()
 		s.untold[id] = true
 		s.mu.Unlock()
