@@ -28,7 +28,7 @@ func (n *Node) openAddresses() error {
 	p2p, grpc := n.settings.announced()
 	own := &addressbook.Own{Key: n.key, At: charter.Places{P2P: p2p, GRPC: grpc}}
 	var err error
-	if n.addresses, err = addressbook.Open(n.db, n.charter, n.file.Cards, own); err != nil {
+	if n.addresses, err = addressbook.Open(n.db, n.inForce(), n.file.Cards, own); err != nil {
 		return err
 	}
 	if me, _ := n.addresses.Newest(n.self); me.Sequence > 1 {

@@ -32,7 +32,7 @@ func (o *operatorService) Doctor(context.Context, *pb.DoctorRequest) (*pb.Doctor
 
 // examine is the doctor's look at a running signer.
 func (n *Node) examine(r *doctor.Report) {
-	r.OK("signer", "%s runs, version %s, charter version %d %s", n.self, n.cfg.Version, n.charter.Version, n.charter.Digest().Short())
+	r.OK("signer", "%s runs, version %s, charter version %d %s", n.self, n.cfg.Version, n.inForce().Version, n.inForce().Digest().Short())
 	if n.isSealed() {
 		r.Fail("seal", "sealed: it can sign nothing", "coffer-signer unseal --dir "+string(n.cfg.Dir))
 	} else {
@@ -92,7 +92,7 @@ func (n *Node) examinePeers(r *doctor.Report) {
 				text += ": " + p.Error
 			}
 			remedy := "ask its operator: does it run, and at the address that its record says? Has the network changed?"
-			if len(st.Peers)-away < n.charter.Quorum.Need-1 {
+			if len(st.Peers)-away < n.inForce().Quorum.Need-1 {
 				r.Fail(subject, text, remedy)
 			} else {
 				r.Warn(subject, text, remedy)

@@ -71,7 +71,7 @@ func (j *joining) serve(ctx context.Context, listen string) error {
 	if err != nil {
 		return fmt.Errorf("listen for the coordinator: %w", err)
 	}
-	server, err := rpc.NewServer(j.key, coordinatorsOf(c), signerMethods)
+	server, err := rpc.NewServer(j.key, coordinatorsOf(func() *charter.Charter { return c }), signerMethods)
 	if err != nil {
 		return errors.Join(err, lis.Close())
 	}
@@ -126,10 +126,10 @@ func (j *joining) serveMetrics(ctx context.Context, log *slog.Logger) error {
 	return s.Run(ctx)
 }
 
-// coordinatorsOf admits the coordinators of a charter.
-func coordinatorsOf(c *charter.Charter) func(identity.ID) error {
+// coordinatorsOf admits the coordinators of the charter that inForce answers.
+func coordinatorsOf(inForce func() *charter.Charter) func(identity.ID) error {
 	return func(id identity.ID) error {
-		if _, ok := c.CoordinatorByPeer(id); !ok {
+		if _, ok := inForce().CoordinatorByPeer(id); !ok {
 			return fmt.Errorf("%w: %s is no coordinator", identity.ErrUnknownPeer, id)
 		}
 		return nil

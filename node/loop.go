@@ -44,6 +44,9 @@ type loopState struct {
 	rest  time.Time              // no search for primes before
 	met   map[party.ID]time.Time // since when the connection is up on which a peer was told the addresses
 	told  time.Time              // when all peers were
+
+	reopen  bool              // this signer is to be opened anew
+	carried *keyshare.WrapKey // what it takes along then
 }
 
 func newLoopState() loopState {
@@ -96,11 +99,20 @@ func (n *Node) run(ctx context.Context) error {
 			}
 			n.tick(now)
 		}
+		if n.loop.reopen {
+			return errReopen
+		}
 	}
 }
 
-// stop ends all runs and workers; nothing of them survives a restart.
-func (n *Node) stop() { n.forget(&engine.Fault{Code: "STOPPING", Text: "this signer is stopping"}) }
+// stop ends all runs and workers; nothing of them survives a restart. A signer that is
+// only opened anew takes its wrap key along: its operator gave it to this process.
+func (n *Node) stop() {
+	if n.loop.reopen {
+		n.loop.carried, n.loop.wrap = n.loop.wrap, nil
+	}
+	n.forget(&engine.Fault{Code: "STOPPING", Text: "this signer is stopping"})
+}
 
 // forget ends whatever needs the wrap key, and the key.
 func (n *Node) forget(why *engine.Fault) {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -25,6 +26,7 @@ import (
 	"coffer/internal/addressbook"
 	"coffer/internal/anchor"
 	"coffer/journal"
+	"coffer/keyshare"
 	"coffer/keystore"
 	"coffer/party"
 	pb "coffer/proto/coffer/v1"
@@ -49,8 +51,10 @@ type Config struct {
 	// Passphrase, if set, unseals the signer at its start; it is cleared.
 	Passphrase []byte
 	// Ready, if set, is called with the coordinator endpoint's address once all is served,
-	// Watching with that of the metrics.
-	Ready, Watching func(address string)
+	// Watching with that of the metrics, Taking with that of the endpoint for orders.
+	Ready, Watching, Taking func(address string)
+
+	wrap *keyshare.WrapKey // of a signer that was opened anew while it was unsealed
 }
 
 // Peers is what a link needs to know.
@@ -73,10 +77,11 @@ type Node struct {
 	log      *slog.Logger
 	key      *identity.Key
 	self     party.ID
-	charter  *charter.Charter
 	file     *charter.File
 	roster   map[party.ID]identity.ID
 	others   party.Set
+
+	current atomic.Pointer[charter.Charter] // the version in force
 
 	db      *bbolt.DB
 	keys    *keystore.Store
@@ -106,6 +111,39 @@ type Node struct {
 	loop loopState
 }
 
+// inForce is the version of the charter that counts now. Whoever needs it twice for one
+// purpose asks once: another version can take force in between.
+func (n *Node) inForce() *charter.Charter { return n.current.Load() }
+
+// Serve runs a signer until ctx ends. It waits for the charter's signatures, opens the
+// directory, and opens it again when a version of the charter takes force that changes
+// who signs: links, listeners and what is kept about peers are then those of that version.
+func Serve(ctx context.Context, cfg Config) error {
+	if err := Await(ctx, cfg); err != nil {
+		if ctx.Err() != nil {
+			return nil // stopped while it waited
+		}
+		return err
+	}
+	for {
+		n, err := New(cfg)
+		if err != nil {
+			cfg.wrap.Wipe()
+			return err
+		}
+		err = n.Run(ctx)
+		cfg.wrap, cfg.Passphrase = n.loop.carried, nil
+		cfg.Ready, cfg.Watching, cfg.Taking = nil, nil, nil // it was said once where it is reached
+		if closeErr := n.Close(); closeErr != nil || !errors.Is(err, errReopen) {
+			cfg.wrap.Wipe()
+			return errors.Join(err, closeErr)
+		}
+	}
+}
+
+// errReopen ends Run when the directory is to be opened again.
+var errReopen = errors.New("the signers of the charter changed")
+
 // New opens the directory and checks everything in it; its charter must be complete
 // (Await). It starts nothing.
 func New(cfg Config) (*Node, error) {
@@ -123,14 +161,16 @@ func New(cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, settings: settings, log: cfg.Logger.With("signer", string(settings.Name)), key: key, self: settings.Name,
-		charter: c, file: file, roster: map[party.ID]identity.ID{}, others: c.Parties().Without(settings.Name),
+		file: file, roster: map[party.ID]identity.ID{}, others: c.Parties().Without(settings.Name),
 		db: db, junk: newJunk(), decisions: newDecisions(),
 		mail: make(chan func(), 64), closed: make(chan struct{}),
-		wallets: map[string]*wallet.Record{}, records: map[string]wallet.Signed{}, sealed: true,
+		wallets: map[string]*wallet.Record{}, records: map[string]wallet.Signed{}, sealed: cfg.wrap == nil,
 	}
 	n.cfg.SessionWithin = cmp.Or(cfg.SessionWithin, sessionWithin)
 	n.cfg.CeremonyWithin = cmp.Or(cfg.CeremonyWithin, ceremonyWithin)
 	n.loop = newLoopState()
+	n.loop.wrap = cfg.wrap
+	n.current.Store(c)
 	for _, s := range c.Signers {
 		n.roster[s.Name] = s.Peer
 	}
@@ -157,7 +197,7 @@ func (n *Node) open() error {
 	if err := n.sweep(); err != nil {
 		return err
 	}
-	origin := "coffer/" + n.charter.Cluster.String() + "/signer/" + string(n.self)
+	origin := "coffer/" + n.inForce().Cluster.String() + "/signer/" + string(n.self)
 	if n.audit, err = anchor.Open(n.db, n.cfg.Dir.Audit(), n.key, origin, false); err != nil {
 		return err
 	}
@@ -169,13 +209,13 @@ func (n *Node) open() error {
 		return err
 	}
 	for _, signed := range active {
-		r, err := signed.Open(n.charter)
+		r, err := signed.Open(n.inForce())
 		if err != nil {
 			return fmt.Errorf("stored wallet record: %w", err)
 		}
 		n.wallets[r.Name], n.records[r.Name] = r, signed
 	}
-	peers := Peers{Self: n.self, Key: n.key, Cluster: n.charter.Cluster, Version: n.cfg.Version, Listen: n.settings.ListenPeers, Others: map[party.ID]charter.AddressRecord{}}
+	peers := Peers{Self: n.self, Key: n.key, Cluster: n.inForce().Cluster, Version: n.cfg.Version, Listen: n.settings.ListenPeers, Others: map[party.ID]charter.AddressRecord{}}
 	if err := n.openAddresses(); err != nil {
 		return err
 	}
@@ -194,7 +234,7 @@ func (n *Node) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen for the coordinator: %w", err)
 	}
-	server, err := rpc.NewServer(n.key, coordinatorsOf(n.charter), signerMethods)
+	server, err := rpc.NewServer(n.key, coordinatorsOf(n.inForce), signerMethods)
 	if err != nil {
 		return errors.Join(err, lis.Close())
 	}
@@ -205,7 +245,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	pb.RegisterOperatorServer(operator, &operatorService{n: n})
 
-	if err := n.record(audit.Event{Code: "START", Detail: map[string]string{"version": n.cfg.Version, "charter": n.charter.Digest().String()}}); err != nil {
+	if err := n.record(audit.Event{Code: "START", Detail: map[string]string{"version": n.cfg.Version, "charter": n.inForce().Digest().String()}}); err != nil {
 		return errors.Join(err, lis.Close(), opLis.Close())
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -231,7 +271,7 @@ func (n *Node) Run(ctx context.Context) error {
 		cutLink()
 		return nil
 	})
-	n.log.Info("signer serves", "coordinator", lis.Addr().String(), "charter", n.charter.Digest().Short(), "sealed", true)
+	n.log.Info("signer serves", "coordinator", lis.Addr().String(), "charter", n.inForce().Digest().Short(), "sealed", n.isSealed())
 	if len(n.cfg.Passphrase) > 0 {
 		g.Go(func() error {
 			err := n.unseal(ctx, n.cfg.Passphrase)
@@ -241,7 +281,7 @@ func (n *Node) Run(ctx context.Context) error {
 			}
 			return nil
 		})
-	} else {
+	} else if n.isSealed() {
 		n.tellSealed()
 	}
 	if n.cfg.Ready != nil {
@@ -316,7 +356,7 @@ func (n *Node) wallet(name string) *wallet.Record {
 
 // view asks the journal about the slot and the reference that an intent names.
 func (n *Node) view(i *intent.Intent) (gate.View, error) {
-	chain, ok := n.charter.Chain(i.Chain)
+	chain, ok := n.inForce().Chain(i.Chain)
 	var chainID uint64
 	if ok {
 		chainID = chain.ChainID
@@ -354,9 +394,9 @@ func (n *Node) status() (*pb.StatusResponse, error) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	digest := n.charter.Digest()
+	digest := n.inForce().Digest()
 	out := &pb.StatusResponse{
-		Signer: string(n.self), PeerId: string(n.key.ID()), CharterDigest: digest[:], CharterVersion: n.charter.Version,
+		Signer: string(n.self), PeerId: string(n.key.ID()), CharterDigest: digest[:], CharterVersion: n.inForce().Version,
 		Sealed: n.sealed, PreParameters: uint32(count), PreParametersBusy: n.busy, Version: n.cfg.Version,
 		UnixTime: time.Now().Unix(), ActiveSessions: uint32(n.active), AuditSize: uint64(n.audit.Size()), AuditCheckpoint: note,
 		CharterSignatures: signatures(n.file), CharterComplete: true,

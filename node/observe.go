@@ -64,7 +64,7 @@ func (n *Node) newObserver() (*observer, error) {
 	}
 	return &observer{
 		metrics: observe.NewMetrics(Metrics, n.gauges),
-		hooks:   hook.New(hook.Config{Settings: n.settings.Hooks, Key: n.key, Role: "signer", Name: string(n.self), Cluster: n.charter.Cluster, Logger: n.log}),
+		hooks:   hook.New(hook.Config{Settings: n.settings.Hooks, Key: n.key, Role: "signer", Name: string(n.self), Cluster: n.inForce().Cluster, Logger: n.log}),
 		tracer:  tracer,
 		away:    map[party.ID]*absence{},
 	}, nil
@@ -160,7 +160,7 @@ func (n *Node) ready(ctx context.Context) error {
 			away = append(away, string(id))
 		}
 	}
-	if len(n.others)-len(away) < n.charter.Quorum.Need-1 {
+	if len(n.others)-len(away) < n.inForce().Quorum.Need-1 {
 		return fmt.Errorf("too few signers are connected: %s away", strings.Join(away, ", "))
 	}
 	return nil

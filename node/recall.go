@@ -105,7 +105,7 @@ func (n *Node) how(id canon.Digest, e *noted) (string, error) {
 		}
 		return stateNoted, nil
 	}
-	chain, _ := n.charter.Chain(i.Chain) // one that is unknown has chain ID 0, and no slot
+	chain, _ := n.inForce().Chain(i.Chain) // one that is unknown has chain ID 0, and no slot
 	v, err := n.journal.View(chain.ChainID, i.Account, i.Nonce, id, "", "")
 	switch {
 	case err != nil:
@@ -131,7 +131,7 @@ func (n *Node) judge(in gate.Input) verdict.Verdict {
 
 // note remembers a request before it is answered.
 func (n *Node) note(r request, asked bool) error {
-	news, err := n.memory.note(n.charter, r, asked, time.Now().Unix())
+	news, err := n.memory.note(n.inForce(), r, asked, time.Now().Unix())
 	if news {
 		id := canon.Sum(r.intent.Raw)
 		n.log.Info("intent noted", "intent", id.String())

@@ -268,7 +268,7 @@ func (n *Node) answer(v *verdict.Verdict) (*pb.JudgeResponse, error) {
 // charter, wallet record, journal and clock.
 func (n *Node) input(r request, session canon.Digest) (gate.Input, error) {
 	in := gate.Input{
-		Now: time.Now().Unix(), Self: n.self, Charter: n.charter, Intent: r.intent,
+		Now: time.Now().Unix(), Self: n.self, Charter: n.inForce(), Intent: r.intent,
 		Statements: r.statements, Unsigned: r.unsigned, Session: session,
 	}
 	// The intent is read here only to find the records that the gate needs; the gate

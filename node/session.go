@@ -38,7 +38,7 @@ func (n *Node) beginSigning(r *run, signers party.Set, attempt canon.Digest) err
 		return err
 	}
 	r.session, err = signing.New(signing.Config{
-		Cluster: n.charter.Cluster, Record: r.record, Path: r.record.Paths, Self: n.self, Signers: signers, Attempt: attempt,
+		Cluster: n.inForce().Cluster, Record: r.record, Path: r.record.Paths, Self: n.self, Signers: signers, Attempt: attempt,
 		Roster: n.roster, Key: n.key, Nonce: nonce, Share: sealed, Meta: meta,
 	})
 	if err != nil {
@@ -127,7 +127,7 @@ func (n *Node) release(r *run) {
 		n.fail(r, &engine.Fault{Code: "GATE", Text: err.Error()})
 		return
 	}
-	chain, _ := n.charter.Chain(i.Chain) // the gate has just checked that it exists
+	chain, _ := n.inForce().Chain(i.Chain) // the gate has just checked that it exists
 	var replaces *canon.Digest
 	if i.Kind == intent.Cancel {
 		replaces = &i.Cancel.Subject

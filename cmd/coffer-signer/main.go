@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -228,17 +227,7 @@ passphrase it starts sealed, and signs only after coffer-signer unseal.`,
 					_ = o.Done(cmd, map[string]any{"ready": address}, "ready "+address)
 				},
 			}
-			if err := node.Await(cmd.Context(), cfg); err != nil {
-				if errors.Is(err, context.Canceled) {
-					return nil // stopped while it waited
-				}
-				return err
-			}
-			n, err := node.New(cfg)
-			if err != nil {
-				return err
-			}
-			return errors.Join(n.Run(cmd.Context()), n.Close())
+			return node.Serve(cmd.Context(), cfg)
 		},
 	}
 	cmd.Flags().BoolVar(&unseal, "unseal", false, "ask for the passphrase on the terminal")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -274,23 +273,8 @@ func (m *Member) Launch(sealed bool) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	m.cancel, m.done = cancel, make(chan error, 1)
-	go func() { m.done <- serve(ctx, cfg) }()
+	go func() { m.done <- node.Serve(ctx, cfg) }()
 	c.t.Cleanup(m.Stop)
-}
-
-// serve is what coffer-signer run does.
-func serve(ctx context.Context, cfg node.Config) error {
-	if err := node.Await(ctx, cfg); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
-	}
-	n, err := node.New(cfg)
-	if err != nil {
-		return err
-	}
-	return errors.Join(n.Run(ctx), n.Close())
 }
 
 // Ready waits until a launched signer serves, and, unless sealed, has primes.
