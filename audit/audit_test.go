@@ -320,6 +320,59 @@ func TestRewrittenLog(t *testing.T) {
 	}
 }
 
+// A log goes on under another identity when the one before says so, and only then.
+func TestHandover(t *testing.T) {
+	dir, before, after := t.TempDir(), newKey(t), newKey(t)
+	fill(t, dir, before, 20)
+	kept, err := os.ReadFile(filepath.Join(dir, "checkpoint"))
+	must(t, err)
+	if _, err := audit.Open(dir, after, origin); !errors.Is(err, audit.ErrIdentity) {
+		t.Fatalf("opened under another identity: %v", err)
+	}
+	if err := audit.Handover(dir, newKey(t), after, origin); !errors.Is(err, audit.ErrIdentity) {
+		t.Fatalf("handed over by a stranger: %v", err)
+	}
+	for range 2 { // the second time, after a crash between this and what follows, it changes nothing
+		must(t, audit.Handover(dir, before, after, origin))
+	}
+	if _, err := audit.Open(dir, before, origin); !errors.Is(err, audit.ErrIdentity) {
+		t.Fatalf("opened under the identity before: %v", err)
+	}
+	fill(t, dir, after, 5)
+	report, err := audit.Verify(dir, kept)
+	must(t, err)
+	if report.Size != 27 || report.Signed != 27 || report.Identity != after.ID() {
+		t.Errorf("report %+v", report)
+	}
+
+	// A checkpoint of the identity before that says more than it had is none.
+	l, err := audit.Open(dir, after, origin)
+	must(t, err)
+	mine, err := l.Checkpoint()
+	must(t, err)
+	must(t, l.Close())
+	_, tree, err := audit.ParseCheckpointForTest(strings.SplitN(string(mine), "\n\n", 2)[0] + "\n")
+	must(t, err)
+	forged, err := audit.SignForTest(before, origin, tree)
+	must(t, err)
+	if _, err := audit.Verify(dir, forged); err == nil {
+		t.Error("a checkpoint that the identity before signed after the handover passes")
+	}
+}
+
+// An entry that claims a handover, and is not signed by the identity before, breaks the log.
+func TestForgedHandover(t *testing.T) {
+	dir, key, thief := t.TempDir(), newKey(t), newKey(t)
+	l, err := audit.Open(dir, key, origin)
+	must(t, err)
+	_, err = l.Append(audit.Event{Code: audit.CodeIdentity, Detail: map[string]string{"identity": string(thief.ID()), "signature": "AAAA"}})
+	must(t, err)
+	must(t, l.Close())
+	if _, err := audit.Verify(dir); !errors.Is(err, audit.ErrDamaged) {
+		t.Errorf("forged handover: %v", err)
+	}
+}
+
 func TestTornTail(t *testing.T) {
 	for name, tear := range map[string]func(records, hashes []byte) ([]byte, []byte){
 		"half a record":        func(r, h []byte) ([]byte, []byte) { return append(r, 0, 0, 0, 90, 1, 2, 3), h },

@@ -13,6 +13,7 @@ import (
 // Codes of the events that the log writes about itself.
 const (
 	CodeBegin     = "AUDIT_BEGIN"     // the first: Detail has origin and identity
+	CodeIdentity  = "AUDIT_IDENTITY"  // from here on checkpoints are another identity's: Detail has it, and a signature of the one before
 	CodeRecovered = "AUDIT_RECOVERED" // an unacknowledged end was cut off after a crash
 )
 

@@ -1,6 +1,20 @@
 package audit
 
-import "coffer/identity"
+import (
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"coffer/identity"
+)
+
+// SignForTest makes a checkpoint of any tree.
+func SignForTest(key *identity.Key, origin string, tree tlog.Tree) ([]byte, error) {
+	s, err := newSigner(key, origin)
+	if err != nil {
+		return nil, err
+	}
+	return note.Sign(&note.Note{Text: formatCheckpoint(origin, tree)}, s)
+}
 
 // Folder and File let tests replace the disk.
 type (

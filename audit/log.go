@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"coffer/canon"
 	"coffer/identity"
 	"coffer/internal/crashpoint"
 	"coffer/store"
@@ -115,8 +117,8 @@ func (l *Log) load(least int64) error {
 		return err
 	}
 	if s.size > 0 {
-		if o, id := s.begin.Detail["origin"], s.begin.Detail["identity"]; s.begin.Code != CodeBegin || o != l.origin || id != string(l.signer.key.ID()) {
-			return fmt.Errorf("it is the log of %q under identity %s, not of %q under %s: each has a folder of its own", o, id, l.origin, l.signer.key.ID())
+		if o, id := s.origin(), s.identity(); s.begin.Code != CodeBegin || o != l.origin || id != l.signer.key.ID() {
+			return fmt.Errorf("it is %w: of %q under identity %s, not of %q under %s: each has a folder of its own", ErrIdentity, o, id, l.origin, l.signer.key.ID())
 		}
 	}
 	// Before anything is cut off: what looks like the torn end of an older copy may be
@@ -154,6 +156,49 @@ func (l *Log) load(least int64) error {
 	defer l.commit.Unlock()
 	return l.sign()
 }
+
+// Handover passes a closed log on to another identity of the same owner: by an entry that
+// the identity before signs. A log that is the next one's already stays as it is.
+func Handover(dir string, from, to *identity.Key, origin string) error {
+	return handover(diskFolder(dir), from, to, origin)
+}
+
+func handover(dir folder, from, to *identity.Key, origin string) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("hand over audit log: %w", err)
+		}
+	}()
+	l, err := open(dir, from, origin, 0)
+	if errors.Is(err, ErrIdentity) {
+		if l, err = open(dir, to, origin, 0); err == nil {
+			return l.Close()
+		}
+	}
+	if err != nil {
+		return err
+	}
+	e := Event{Code: CodeIdentity, Detail: map[string]string{
+		"identity":  string(to.ID()),
+		"signature": base64.StdEncoding.EncodeToString(from.Sign(handoverMessage(origin, l.Size(), to.ID()))),
+	}}
+	if _, err := l.Append(e); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	l.commit.Lock()
+	l.signer, err = newSigner(to, origin)
+	l.signed = -1 // its end is to be signed by the new identity
+	l.commit.Unlock()
+	return errors.Join(err, l.Close())
+}
+
+// handoverMessage is what an identity signs that leaves its log, of so many entries, to
+// another one.
+func handoverMessage(origin string, size int64, to identity.ID) []byte {
+	return canon.New(handoverDomain).String(origin).Uint64(uint64(size)).String(string(to)).Encoded()
+}
+
+const handoverDomain = "coffer/audit-identity/v1"
 
 // Recovered says in a sentence what Open cut off after a crash, or is empty.
 func (l *Log) Recovered() string { return l.recovered }

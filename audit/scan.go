@@ -3,11 +3,14 @@ package audit
 import (
 	"bufio"
 	"bytes"
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
+	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -53,6 +56,58 @@ type scanned struct {
 	tornRec int64 // bytes in "records" after the last entry
 	tornSum int64 // bytes in "hashes" after the last entry's
 	begin   Event // entry 0
+	holders []holder
+}
+
+// holder is whose checkpoints count while the log has so many entries and more.
+type holder struct {
+	from int64
+	id   identity.ID
+}
+
+// origin is the log's name, by its first entry.
+func (s *scanned) origin() string { return s.begin.Detail["origin"] }
+
+// identity is whose log it is now.
+func (s *scanned) identity() identity.ID {
+	if len(s.holders) == 0 {
+		return ""
+	}
+	return s.holders[len(s.holders)-1].id
+}
+
+// hand takes the entry by which the log passes to another identity: the one before has
+// signed it.
+func (s *scanned) hand(e Event) error {
+	next := identity.ID(e.Detail["identity"])
+	signature, err := base64.StdEncoding.DecodeString(e.Detail["signature"])
+	if err != nil {
+		return err
+	}
+	if err := s.identity().Verify(handoverMessage(s.origin(), s.size, next), signature); err != nil {
+		return err
+	}
+	s.holders = append(s.holders, holder{s.size + 1, next})
+	return nil
+}
+
+// open verifies a checkpoint by the identity whose log it was at that size.
+func (s *scanned) open(raw []byte) (tlog.Tree, identity.ID, error) {
+	var first error
+	until := int64(math.MaxInt64)
+	for _, h := range slices.Backward(s.holders) {
+		tree, err := OpenCheckpoint(raw, h.id, s.origin())
+		if err == nil && tree.N >= h.from && tree.N < until {
+			return tree, h.id, nil
+		} else if first == nil {
+			first = err
+		}
+		until = h.from
+	}
+	if first == nil {
+		first = errors.New("checkpoint is signed by an identity whose log it was not at that size")
+	}
+	return tlog.Tree{}, "", first
 }
 
 // scan reads all entries and compares them with the stored hashes. Only what is
@@ -87,8 +142,13 @@ func scan(records io.ReaderAt, recordsSize int64, hashes io.ReaderAt, hashesSize
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", err, ErrDamaged)
 		}
-		if s.size == 0 {
-			s.begin = event
+		switch {
+		case s.size == 0:
+			s.begin, s.holders = event, []holder{{0, identity.ID(event.Detail["identity"])}}
+		case event.Code == CodeIdentity:
+			if err := s.hand(event); err != nil {
+				return nil, fmt.Errorf("entry %d: it passes the log to another identity: %w: %w", s.size, err, ErrDamaged)
+			}
 		}
 		at += lengthSize + int64(len(raw))
 		s.starts = append(s.starts, at)
@@ -173,12 +233,11 @@ func (s *scanned) checkOwn(raw []byte, readErr error, hashes io.ReaderAt) error 
 	case s.size == 0:
 		return fmt.Errorf("entry 0: it is missing, but there is a checkpoint: %w", ErrDamaged)
 	}
-	origin, peer := s.begin.Detail["origin"], identity.ID(s.begin.Detail["identity"])
-	tree, err := OpenCheckpoint(raw, peer, origin)
+	tree, peer, err := s.open(raw)
 	if err != nil {
 		return fmt.Errorf("%w: %w", err, ErrDamaged)
 	}
-	if !exactNote(raw, peer, origin) {
+	if !exactNote(raw, peer, s.origin()) {
 		return fmt.Errorf("checkpoint is not as it was written: %w", ErrDamaged)
 	}
 	return s.extends(tree, hashes)
@@ -189,7 +248,7 @@ type Report struct {
 	Size     int64       // entries
 	Root     tlog.Hash   // of the tree of all of them
 	Origin   string      // whose log it is, by its first entry
-	Identity identity.ID // the key that signed the checkpoint
+	Identity identity.ID // whose log it is now
 	Signed   int64       // entries that the checkpoint in the folder covers
 	Torn     int64       // bytes after the last entry, of a write that was never acknowledged
 }
@@ -221,19 +280,19 @@ func verify(dir folder, known [][]byte) (*Report, error) {
 	if err := s.checkOwn(note, noteErr, sums); err != nil {
 		return nil, fmt.Errorf("verify audit log: %w", err)
 	}
-	r := &Report{Size: s.size, Origin: s.begin.Detail["origin"], Identity: identity.ID(s.begin.Detail["identity"]), Torn: s.tornRec + s.tornSum}
+	r := &Report{Size: s.size, Origin: s.origin(), Identity: s.identity(), Torn: s.tornRec + s.tornSum}
 	if s.size > 0 && s.begin.Code != CodeBegin {
 		return nil, fmt.Errorf("verify audit log: entry 0: its code is %q: %w", s.begin.Code, ErrDamaged)
 	}
 	if noteErr == nil {
-		tree, err := OpenCheckpoint(note, r.Identity, r.Origin)
+		tree, _, err := s.open(note)
 		if err != nil {
 			return nil, fmt.Errorf("verify audit log: %w", err)
 		}
 		r.Signed = tree.N
 	}
 	for _, raw := range known {
-		tree, err := OpenCheckpoint(raw, r.Identity, r.Origin)
+		tree, _, err := s.open(raw)
 		if err != nil {
 			return nil, fmt.Errorf("verify audit log: %w", err)
 		}
