@@ -328,7 +328,7 @@ func TestBadApprovals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	facts, err := intent.Facts(c.intent, c.Charter, intent.Initiator{Name: "dave", Org: "exchange"}, now)
+	facts, err := intent.Facts(c.intent, c.Charter, intent.Initiator{Name: "dave", Org: "exchange"}, nil, now)
 	if err != nil {
 		t.Fatal(err)
 	}

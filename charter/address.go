@@ -19,17 +19,22 @@ const (
 type Places struct {
 	P2P  []string // multiaddrs for the other signers
 	GRPC string   // host:port for coordinators
+	// Orders is host:port where anybody brings signed orders to stop something; "" for
+	// none. It does not go by way of a coordinator, which could hide them.
+	Orders string
 }
 
 // Places of a record.
-func (a AddressRecord) Places() Places { return Places{a.P2P, a.GRPC} }
+func (a AddressRecord) Places() Places { return Places{P2P: a.P2P, GRPC: a.GRPC, Orders: a.Orders} }
 
 // Equal reports whether both name the same places in the same order.
-func (p Places) Equal(o Places) bool { return p.GRPC == o.GRPC && slices.Equal(p.P2P, o.P2P) }
+func (p Places) Equal(o Places) bool {
+	return p.GRPC == o.GRPC && p.Orders == o.Orders && slices.Equal(p.P2P, o.P2P)
+}
 
 // NewAddressRecord makes and signs a signer's record that stands alone.
 func NewAddressRecord(key *identity.Key, sequence uint64, at Places) (raw, signature []byte, err error) {
-	a := AddressRecord{Peer: key.ID(), Sequence: sequence, P2P: at.P2P, GRPC: at.GRPC}
+	a := AddressRecord{Peer: key.ID(), Sequence: sequence, P2P: at.P2P, GRPC: at.GRPC, Orders: at.Orders}
 	if err := a.validate(); err != nil {
 		return nil, nil, fmt.Errorf("address record: %w", err)
 	}

@@ -62,7 +62,7 @@ func TestAddressRecord(t *testing.T) {
 func TestTwoAddressesOfOneSequence(t *testing.T) {
 	w := newWorld(t)
 	f := w.signed(t)
-	moved, err := charter.NewSignerCard(w.signers["a"], "a", "acme", []string{"/ip4/192.0.2.9/tcp/1"}, "192.0.2.9:1")
+	moved, err := charter.NewSignerCard(w.signers["a"], "a", "acme", charter.Places{P2P: []string{"/ip4/192.0.2.9/tcp/1"}, GRPC: "192.0.2.9:1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestAddressLine(t *testing.T) {
 	if back, err := charter.ParseAddressRecord(r, s); err != nil || back.Sequence != 7 || back.Peer != a.ID() {
 		t.Errorf("%+v, %v", back, err)
 	}
-	card, err := charter.NewSignerCard(a, "a", "acme", []string{"/ip4/192.0.2.1/tcp/1"}, "192.0.2.1:1")
+	card, err := charter.NewSignerCard(a, "a", "acme", charter.Places{P2P: []string{"/ip4/192.0.2.1/tcp/1"}, GRPC: "192.0.2.1:1"})
 	if err != nil {
 		t.Fatal(err)
 	}

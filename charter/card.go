@@ -46,11 +46,12 @@ type AddressRecord struct {
 	Sequence uint64
 	P2P      []string // multiaddrs for the other signers; none for a coordinator
 	GRPC     string   // host:port
+	Orders   string   // host:port of a signer's own endpoint for orders; "" for none
 }
 
 // Encode returns the canonical bytes.
 func (a AddressRecord) Encode() []byte {
-	return canon.New(addressDomain).String(string(a.Peer)).Uint64(a.Sequence).Strings(a.P2P).String(a.GRPC).Encoded()
+	return canon.New(addressDomain).String(string(a.Peer)).Uint64(a.Sequence).Strings(a.P2P).String(a.GRPC).String(a.Orders).Encoded()
 }
 
 // ParseAddressRecord reads a record that stands alone and verifies its signature.
@@ -71,7 +72,7 @@ func ParseAddressRecord(raw, signature []byte) (AddressRecord, error) {
 
 func decodeAddress(raw []byte) (AddressRecord, error) {
 	d := canon.NewDecoder(addressDomain, raw)
-	a := AddressRecord{Peer: identity.ID(d.String(maxText)), Sequence: d.Uint64(), P2P: d.Strings(maxAddresses, maxText), GRPC: d.String(maxText)}
+	a := AddressRecord{Peer: identity.ID(d.String(maxText)), Sequence: d.Uint64(), P2P: d.Strings(maxAddresses, maxText), GRPC: d.String(maxText), Orders: d.String(maxText)}
 	return a, d.Finish()
 }
 
@@ -88,6 +89,11 @@ func (a AddressRecord) validate() error {
 	for _, s := range a.P2P {
 		if err := checkMultiaddr(s); err != nil {
 			return err
+		}
+	}
+	if a.Orders != "" {
+		if err := checkHostPort(a.Orders); err != nil {
+			return fmt.Errorf("orders: %w", err)
 		}
 	}
 	return checkHostPort(a.GRPC)
@@ -184,6 +190,9 @@ func (c Card) validate() error {
 	if (c.Kind == CardSigner) != (len(c.Address.P2P) > 0) {
 		return fmt.Errorf("%w: a signer has addresses for the other signers, a coordinator has none", ErrCard)
 	}
+	if c.Kind == CardCoordinator && c.Address.Orders != "" {
+		return fmt.Errorf("%w: a coordinator has no endpoint for orders; signers have", ErrCard)
+	}
 	return nil
 }
 
@@ -193,17 +202,17 @@ func (c Card) line(proof []byte) string {
 }
 
 // NewSignerCard makes a signer's card, with its first address record.
-func NewSignerCard(key *identity.Key, name party.ID, org string, p2p []string, grpc string) (string, error) {
-	return machineCard(CardSigner, key, string(name), org, p2p, grpc)
+func NewSignerCard(key *identity.Key, name party.ID, org string, at Places) (string, error) {
+	return machineCard(CardSigner, key, string(name), org, at)
 }
 
 // NewCoordinatorCard makes a coordinator's card.
 func NewCoordinatorCard(key *identity.Key, name, org, grpc string) (string, error) {
-	return machineCard(CardCoordinator, key, name, org, nil, grpc)
+	return machineCard(CardCoordinator, key, name, org, Places{GRPC: grpc})
 }
 
-func machineCard(kind string, key *identity.Key, name, org string, p2p []string, grpc string) (string, error) {
-	c := Card{Kind: kind, Name: name, Org: org, Peer: key.ID(), Address: AddressRecord{Peer: key.ID(), Sequence: 1, P2P: p2p, GRPC: grpc}}
+func machineCard(kind string, key *identity.Key, name, org string, at Places) (string, error) {
+	c := Card{Kind: kind, Name: name, Org: org, Peer: key.ID(), Address: AddressRecord{Peer: key.ID(), Sequence: 1, P2P: at.P2P, GRPC: at.GRPC, Orders: at.Orders}}
 	if err := c.validate(); err != nil {
 		return "", err
 	}

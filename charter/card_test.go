@@ -57,22 +57,34 @@ func TestNewCardRefuses(t *testing.T) {
 		"name empty":      func() (string, error) { return charter.NewPersonCard(p, "", "acme") },
 		"org look-alike":  func() (string, error) { return charter.NewPersonCard(p, "alice", "Acme") },
 		"service name":    func() (string, error) { return charter.NewServiceCard(p, "e r p", "acme") },
-		"signer name":     func() (string, error) { return charter.NewSignerCard(k, "A", "acme", addrs, "127.0.0.1:7001") },
-		"no address":      func() (string, error) { return charter.NewSignerCard(k, "a", "acme", nil, "127.0.0.1:7001") },
+		"signer name": func() (string, error) {
+			return charter.NewSignerCard(k, "A", "acme", charter.Places{P2P: addrs, GRPC: "127.0.0.1:7001"})
+		},
+		"no address": func() (string, error) {
+			return charter.NewSignerCard(k, "a", "acme", charter.Places{P2P: nil, GRPC: "127.0.0.1:7001"})
+		},
 		"bad multiaddr": func() (string, error) {
-			return charter.NewSignerCard(k, "a", "acme", []string{"127.0.0.1:4001"}, "127.0.0.1:7001")
+			return charter.NewSignerCard(k, "a", "acme", charter.Places{P2P: []string{"127.0.0.1:4001"}, GRPC: "127.0.0.1:7001"})
 		},
 		"many multiaddrs": func() (string, error) {
-			return charter.NewSignerCard(k, "a", "acme", slices.Repeat(addrs, 1000), "127.0.0.1:7001")
+			return charter.NewSignerCard(k, "a", "acme", charter.Places{P2P: slices.Repeat(addrs, 1000), GRPC: "127.0.0.1:7001"})
 		},
 		"long multiaddr": func() (string, error) {
-			return charter.NewSignerCard(k, "a", "acme", []string{"/dns4/" + strings.Repeat("a", 5000) + "/tcp/1"}, "127.0.0.1:7001")
+			return charter.NewSignerCard(k, "a", "acme", charter.Places{P2P: []string{"/dns4/" + strings.Repeat("a", 5000) + "/tcp/1"}, GRPC: "127.0.0.1:7001"})
 		},
-		"grpc without port": func() (string, error) { return charter.NewSignerCard(k, "a", "acme", addrs, "127.0.0.1") },
-		"grpc with scheme":  func() (string, error) { return charter.NewSignerCard(k, "a", "acme", addrs, "https://127.0.0.1:7001") },
-		"grpc port":         func() (string, error) { return charter.NewSignerCard(k, "a", "acme", addrs, "127.0.0.1:70001") },
-		"grpc with control": func() (string, error) { return charter.NewSignerCard(k, "a", "acme", addrs, "evil\x1b[2K:7001") },
-		"coordinator addr":  func() (string, error) { return charter.NewCoordinatorCard(w.coordinator, "hub", "acme", "") },
+		"grpc without port": func() (string, error) {
+			return charter.NewSignerCard(k, "a", "acme", charter.Places{P2P: addrs, GRPC: "127.0.0.1"})
+		},
+		"grpc with scheme": func() (string, error) {
+			return charter.NewSignerCard(k, "a", "acme", charter.Places{P2P: addrs, GRPC: "https://127.0.0.1:7001"})
+		},
+		"grpc port": func() (string, error) {
+			return charter.NewSignerCard(k, "a", "acme", charter.Places{P2P: addrs, GRPC: "127.0.0.1:70001"})
+		},
+		"grpc with control": func() (string, error) {
+			return charter.NewSignerCard(k, "a", "acme", charter.Places{P2P: addrs, GRPC: "evil\x1b[2K:7001"})
+		},
+		"coordinator addr": func() (string, error) { return charter.NewCoordinatorCard(w.coordinator, "hub", "acme", "") },
 	} {
 		if line, err := make(); err == nil {
 			t.Errorf("%s: makes %.60s", name, line)
@@ -143,8 +155,8 @@ func TestAssembleRefuses(t *testing.T) {
 		"person missing":        {without(4), nil, "alice"},
 		"no coordinator":        {without(3), nil, "coordinator"},
 		"person not in draft":   {with(card(charter.NewPersonCard(mallory, "mallory", "acme"))), nil, "mallory"},
-		"fourth signer":         {with(card(charter.NewSignerCard(seeded(t, 66), "d", "acme", []string{"/ip4/127.0.0.1/tcp/1"}, "127.0.0.1:1"))), nil, "quorum"},
-		"second signer named a": {append(without(1), card(charter.NewSignerCard(seeded(t, 66), "a", "acme", []string{"/ip4/127.0.0.1/tcp/1"}, "127.0.0.1:1"))), nil, `"a"`},
+		"fourth signer":         {with(card(charter.NewSignerCard(seeded(t, 66), "d", "acme", charter.Places{P2P: []string{"/ip4/127.0.0.1/tcp/1"}, GRPC: "127.0.0.1:1"}))), nil, "quorum"},
+		"second signer named a": {append(without(1), card(charter.NewSignerCard(seeded(t, 66), "a", "acme", charter.Places{P2P: []string{"/ip4/127.0.0.1/tcp/1"}, GRPC: "127.0.0.1:1"}))), nil, `"a"`},
 		"service named alice":   {with(card(charter.NewServiceCard(mallory, "alice", "acme"))), nil, "alice"},
 		"alice's second org":    {with(card(charter.NewPersonCard(mallory, "alice", "umbra"))), nil, "alice"},
 		"bob with alice's key":  {append(without(5), card(charter.NewPersonCard(w.people["alice"], "bob", "acme"))), nil, "alice"},
@@ -226,7 +238,7 @@ func TestCardsInTheFile(t *testing.T) {
 		"alice renamed":   card(charter.NewPersonCard(w.people["alice"], "bob", "acme")),
 		"alice a service": card(charter.NewServiceCard(w.people["alice"], "alice", "acme")),
 		"a as hub":        card(charter.NewCoordinatorCard(w.signers["a"], "hub", "acme", "127.0.0.1:1")),
-		"a elsewhere":     card(charter.NewSignerCard(w.signers["a"], "a", "umbra", []string{"/ip4/127.0.0.1/tcp/1"}, "127.0.0.1:1")),
+		"a elsewhere":     card(charter.NewSignerCard(w.signers["a"], "a", "umbra", charter.Places{P2P: []string{"/ip4/127.0.0.1/tcp/1"}, GRPC: "127.0.0.1:1"})),
 	} {
 		f := w.signed(t)
 		f.Cards = append(f.Cards, line)

@@ -1,7 +1,9 @@
 package charter
 
 import (
+	"slices"
 	"sync"
+	"time"
 
 	"coffer/canon"
 	"coffer/credential"
@@ -30,6 +32,8 @@ type Charter struct {
 	Quorum        party.Quorum      `json:"quorum"`
 	Rules         []policy.Rule     `json:"rules"`
 	Admin         AdminRule         `json:"admin"`
+	Veto          []string          `json:"veto,omitempty"` // groups whose members may stop any intent
+	Freshness     *Freshness        `json:"freshness,omitempty"`
 
 	mu       sync.Mutex // guards the two below
 	compiled *policy.Set
@@ -58,12 +62,22 @@ type Person struct {
 	Keys   []credential.Key `json:"keys"`
 }
 
-// Service is a machine that initiates and never approves.
+// The roles of services.
+const (
+	RoleInitiator = ""       // asks for payments, and reads
+	RoleReader    = "reader" // reads what the coordinator shows, and asks for nothing
+)
+
+// Service is a machine that initiates or reads, and never approves.
 type Service struct {
 	Name string         `json:"name"`
 	Org  string         `json:"org"`
 	Key  credential.Key `json:"key"`
+	Role string         `json:"role,omitempty"`
 }
+
+// Initiates reports whether the service may ask for something.
+func (s Service) Initiates() bool { return s.Role == RoleInitiator }
 
 // Chain is a network.
 type Chain struct {
@@ -80,17 +94,67 @@ type Asset struct {
 	Decimals int    `json:"decimals"`
 }
 
-// DestinationList is a named list of addresses that rules refer to.
+// DestinationList is a named list of addresses. Without Keepers its entries are fixed
+// in the charter. With Keepers they are what these people signed last (a list version),
+// and the charter's entries count until then.
 type DestinationList struct {
 	Name    string               `json:"name"`
-	Entries []policy.Destination `json:"entries"`
+	Kind    string               `json:"kind,omitempty"` // policy.ListDestinations or policy.ListSanctions
+	Keepers *policy.Requirement  `json:"keepers,omitempty"`
+	MaxAge  string               `json:"max_age,omitempty"` // after which what was signed last counts no longer
+	Entries []policy.Destination `json:"entries,omitempty"`
 }
 
-// AdminRule says whose signatures change the charter: K of a group, from Orgs organisations.
+// AdminRule says whose signatures change the charter: K of a group, from Orgs
+// organisations, with keys of the kinds Keys (none: all). A version with these
+// signatures takes effect after Delay, and after NarrowDelay if it only narrows.
 type AdminRule struct {
-	Group string `json:"group"`
-	K     int    `json:"k"`
-	Orgs  int    `json:"orgs,omitempty"`
+	Group       string   `json:"group"`
+	K           int      `json:"k"`
+	Orgs        int      `json:"orgs,omitempty"`
+	Keys        []string `json:"keys,omitempty"`
+	Delay       string   `json:"delay,omitempty"`
+	NarrowDelay string   `json:"narrow_delay,omitempty"`
+}
+
+// Requirement is the admin rule as policy.Count takes it, with Keys.
+func (a AdminRule) Requirement() policy.Requirement {
+	return policy.Requirement{Group: a.Group, K: a.K, Orgs: a.Orgs}
+}
+
+// Wait is how long a complete version waits before it is in force.
+func (a AdminRule) Wait(narrows bool) time.Duration {
+	text := a.Delay
+	if narrows {
+		text = a.NarrowDelay
+	}
+	d, _ := ParseDuration(text) // Validate has
+	return d
+}
+
+// Freshness says how a signer makes sure that it is not behind: it signs only while it
+// holds the heads of that many other signers, none older than Within.
+type Freshness struct {
+	Heads  int    `json:"heads"`
+	Within string `json:"within"`
+}
+
+// DefaultWithin is how old a head may be where the charter does not say.
+const DefaultWithin = 60 * time.Second
+
+// Fresh is the charter's word on freshness, defaults filled in.
+func (c *Charter) Fresh() (heads int, within time.Duration) {
+	if c.Freshness == nil {
+		return c.Quorum.Of - c.Quorum.Need, DefaultWithin
+	}
+	within, _ = ParseDuration(c.Freshness.Within) // Validate has
+	return c.Freshness.Heads, within
+}
+
+// MayVeto reports whether a person is in a group that may stop any intent.
+func (c *Charter) MayVeto(person string) bool {
+	p, ok := c.Person(person)
+	return ok && slices.ContainsFunc(p.Groups, func(g string) bool { return slices.Contains(c.Veto, g) })
 }
 
 // Encode returns the canonical bytes that operators sign. Lists keep the order of
@@ -114,7 +178,7 @@ func (c *Charter) Encode() []byte {
 	}
 	e.List(len(c.Services))
 	for _, s := range c.Services {
-		e.String(s.Name).String(s.Org).String(s.Key.Kind).String(s.Key.Public)
+		e.String(s.Name).String(s.Org).String(s.Key.Kind).String(s.Key.Public).String(s.Role)
 	}
 	e.List(len(c.Chains))
 	for _, ch := range c.Chains {
@@ -126,7 +190,13 @@ func (c *Charter) Encode() []byte {
 	}
 	e.List(len(c.Destinations))
 	for _, d := range c.Destinations {
-		e.String(d.Name).List(len(d.Entries))
+		e.String(d.Name).String(d.Kind)
+		if d.Keepers == nil {
+			e.List(0)
+		} else {
+			e.List(1).String(d.Keepers.Group).Uint64(uint64(d.Keepers.K)).Uint64(uint64(d.Keepers.Orgs))
+		}
+		e.String(d.MaxAge).List(len(d.Entries))
 		for _, x := range d.Entries {
 			e.String(x.Chain).String(x.Address).String(x.Label)
 		}
@@ -139,7 +209,15 @@ func (c *Charter) Encode() []byte {
 		}
 		e.Strings(r.Keys)
 	}
-	return e.String(c.Admin.Group).Uint64(uint64(c.Admin.K)).Uint64(uint64(c.Admin.Orgs)).Encoded()
+	a := c.Admin
+	e.String(a.Group).Uint64(uint64(a.K)).Uint64(uint64(a.Orgs)).Strings(a.Keys).String(a.Delay).String(a.NarrowDelay)
+	e.Strings(c.Veto)
+	if f := c.Freshness; f == nil {
+		e.List(0)
+	} else {
+		e.List(1).Uint64(uint64(f.Heads)).String(f.Within)
+	}
+	return e.Encoded()
 }
 
 // Digest identifies the charter; it is what people compare by another channel.
@@ -163,12 +241,12 @@ func (c *Charter) Policy() (*policy.Set, error) {
 }
 
 func (c *Charter) vocabulary() policy.Vocabulary {
-	v := policy.Vocabulary{Lists: map[string][]policy.Destination{}, Groups: map[string]policy.Group{}, Organisations: c.Organisations}
+	v := policy.Vocabulary{Lists: map[string]policy.List{}, Groups: map[string]policy.Group{}, Organisations: c.Organisations}
 	for _, a := range c.Assets {
 		v.Assets = append(v.Assets, policy.Asset{Symbol: a.Symbol, Chain: a.Chain, Decimals: a.Decimals, Native: a.Contract == ""})
 	}
 	for _, d := range c.Destinations {
-		v.Lists[d.Name] = d.Entries
+		v.Lists[d.Name] = policy.List{Kind: d.Kind, Kept: d.Keepers != nil, Entries: d.Entries}
 	}
 	orgs := map[string]map[string]bool{}
 	for _, p := range c.People {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"coffer/credential"
 	"coffer/party"
@@ -24,6 +25,9 @@ type Draft struct {
 	Quorum        party.Quorum           `json:"quorum"`
 	Rules         []policy.Rule          `json:"rules"`
 	Admin         AdminRule              `json:"admin"`
+	Veto          []string               `json:"veto,omitempty"`
+	Freshness     *Freshness             `json:"freshness,omitempty"`
+	Readers       []string               `json:"readers,omitempty"` // services that read only
 }
 
 // DraftPerson says which groups a person is in, and how many keys they have (0: one).
@@ -51,6 +55,7 @@ func Assemble(d Draft, cards []string) (*File, error) {
 	c := &Charter{
 		Name: d.Name, Version: 1, Organisations: d.Organisations, Chains: d.Chains, Assets: d.Assets,
 		Destinations: d.Destinations, Quorum: d.Quorum, Rules: d.Rules, Admin: d.Admin,
+		Veto: d.Veto, Freshness: d.Freshness,
 	}
 	if _, err := rand.Read(c.Cluster[:]); err != nil {
 		return nil, fmt.Errorf("draw cluster ID: %w", err)
@@ -75,7 +80,11 @@ func Assemble(d Draft, cards []string) (*File, error) {
 		case CardCoordinator:
 			c.Coordinators = append(c.Coordinators, Coordinator{Name: card.Name, Org: card.Org, Peer: card.Peer})
 		case CardService:
-			c.Services = append(c.Services, Service{Name: card.Name, Org: card.Org, Key: card.Key})
+			s := Service{Name: card.Name, Org: card.Org, Key: card.Key}
+			if slices.Contains(d.Readers, s.Name) {
+				s.Role = RoleReader
+			}
+			c.Services = append(c.Services, s)
 		case CardPerson:
 			entry, ok := d.People[card.Name]
 			if !ok {
@@ -101,6 +110,11 @@ func Assemble(d Draft, cards []string) (*File, error) {
 			return nil, fmt.Errorf("%w: person %q has %d cards and the draft expects %d; if all are theirs, write \"keys\": %d beside their groups", ErrCard, name, len(p.Keys), want, len(p.Keys))
 		}
 		c.People = append(c.People, *p)
+	}
+	for _, name := range d.Readers {
+		if _, ok := c.Service(name); !ok {
+			return nil, fmt.Errorf("the draft lists %q under readers and there is no card of a service of that name", clip(name))
+		}
 	}
 	// The order in which cards arrive is chance; the charter must not depend on it.
 	slices.SortFunc(c.Signers, func(x, y Signer) int { return cmp.Compare(x.Name, y.Name) })
@@ -144,7 +158,7 @@ func (c *Charter) Describe() []string {
 		lines = append(lines, fmt.Sprintf("person        %s of %s, %s, %s", p.Name, p.Org, groups, fingerprints(p.Keys)))
 	}
 	for _, s := range c.Services {
-		lines = append(lines, fmt.Sprintf("service       %s of %s, asks and never approves, %s", s.Name, s.Org, s.Key.Fingerprint()))
+		lines = append(lines, fmt.Sprintf("service       %s of %s, %s, %s", s.Name, s.Org, serviceWords(s), s.Key.Fingerprint()))
 	}
 	for _, ch := range c.Chains {
 		lines = append(lines, fmt.Sprintf("chain         %s, %s, chain ID %d", ch.Name, ch.Kind, ch.ChainID))
@@ -157,6 +171,7 @@ func (c *Charter) Describe() []string {
 		lines = append(lines, fmt.Sprintf("asset         %s on %s, %s, %d decimals", a.Symbol, a.Chain, where, a.Decimals))
 	}
 	for _, d := range c.Destinations {
+		lines = append(lines, "list          "+listWords(d))
 		for _, e := range d.Entries {
 			lines = append(lines, fmt.Sprintf("destination   %s: %s on %s (%s)", d.Name, e.Address, e.Chain, e.Label))
 		}
@@ -164,7 +179,53 @@ func (c *Charter) Describe() []string {
 	for _, r := range c.Rules {
 		lines = append(lines, "rule          "+ruleWords(r))
 	}
-	return append(lines, fmt.Sprintf("admin rule    %s", policy.Requirement{Group: c.Admin.Group, K: c.Admin.K, Orgs: c.Admin.Orgs}))
+	lines = append(lines, "admin rule    "+adminWords(c.Admin))
+	if len(c.Veto) > 0 {
+		lines = append(lines, "veto          anybody of "+strings.Join(c.Veto, ", "))
+	}
+	heads, within := c.Fresh()
+	return append(lines, fmt.Sprintf("freshness     %s", freshWords(heads, within)))
+}
+
+func serviceWords(s Service) string {
+	if s.Initiates() {
+		return "asks and never approves"
+	}
+	return "reads only"
+}
+
+// listWords says what a list is for and who changes it.
+func listWords(d DestinationList) string {
+	what := "payments go to"
+	if d.Kind == policy.ListSanctions {
+		what = "no payment goes to, whatever the rules say"
+	}
+	if d.Keepers == nil {
+		return fmt.Sprintf("%s: addresses that %s; only the admin rule changes it", d.Name, what)
+	}
+	age := "for ever"
+	if d.MaxAge != "" {
+		age = "for " + d.MaxAge
+	}
+	return fmt.Sprintf("%s: addresses that %s; kept by %s, a version counts %s", d.Name, what, d.Keepers, age)
+}
+
+func adminWords(a AdminRule) string {
+	out := a.Requirement().String()
+	if len(a.Keys) > 0 {
+		out += " with keys of kind " + strings.Join(a.Keys, ", ")
+	}
+	wait := func(text string) string {
+		if text == "" {
+			return "at once"
+		}
+		return "after " + text
+	}
+	return fmt.Sprintf("%s; a change is in force %s, one that only narrows %s", out, wait(a.Delay), wait(a.NarrowDelay))
+}
+
+func freshWords(heads int, within time.Duration) string {
+	return fmt.Sprintf("a signer signs while it has heard from %d others within %ds", heads, int(within/time.Second))
 }
 
 // RuleWords says one rule in words, its name first; "" when there is none of that name.

@@ -19,12 +19,15 @@ import (
 // maxFile bounds a charter file.
 const maxFile = 4 << 20
 
-// File is a charter on its way between operators: with the signatures so far, and
-// the cards that prove every key.
+// File is version 1 of a charter on its way between operators: with the signatures so
+// far, and the cards that prove every key. Records, for whoever joins later, are what
+// led from it to the version in force, in the form of package authority, which verifies
+// them; nothing here looks into them.
 type File struct {
 	Charter    *Charter    `json:"charter"`
 	Signatures []Signature `json:"signatures"`
 	Cards      []string    `json:"cards"`
+	Records    [][]byte    `json:"records,omitempty"`
 }
 
 // Signature is one operator's, by the identity of its signer.
@@ -225,7 +228,7 @@ func (f *File) Missing() party.Set {
 
 // Clone is a copy that can be added to without touching f.
 func (f *File) Clone() *File {
-	return &File{Charter: f.Charter, Signatures: slices.Clone(f.Signatures), Cards: f.Cards}
+	return &File{Charter: f.Charter, Signatures: slices.Clone(f.Signatures), Cards: f.Cards, Records: f.Records}
 }
 
 // VerifyPresent verifies every signature and card that the file has, and that every
@@ -236,6 +239,10 @@ func (f *File) VerifyPresent() error {
 	}
 	if err := f.Charter.Validate(); err != nil {
 		return err
+	}
+	// Operators found a cluster; what comes after is the admins' to sign.
+	if f.Charter.Version != 1 {
+		return fmt.Errorf("%w: version %d is none that operators sign; later versions are proposed with coffer charter propose and signed by admins", ErrInvalid, f.Charter.Version)
 	}
 	if err := f.verifyCards(); err != nil {
 		return err
@@ -271,66 +278,77 @@ func (f *File) Verify() error {
 // verifyCards matches every key of the charter with a card of the same name and
 // organisation, and refuses cards of others: they would bring foreign addresses.
 func (f *File) verifyCards() error {
-	c := f.Charter
+	// A process that moved has a second card, of a higher sequence.
+	return verifyCards(f.Cards, f.Charter, f.Charter.cards(), func(c Card) string { return fmt.Sprint(cardKey(c), c.Address.Sequence) })
+}
+
+// verifyCards makes sure that each card is one of a key that c lists, that no two are
+// one, and that all that must be proved are.
+func verifyCards(cards []string, c *Charter, need []Card, id func(Card) string) error {
 	proved, lines := map[string]bool{}, map[string]bool{}
-	if len(f.Cards) > 4096 {
-		return fmt.Errorf("%w: %d cards, at most 4096 allowed", ErrCard, len(f.Cards))
+	if len(cards) > 4096 {
+		return fmt.Errorf("%w: %d cards, at most 4096 allowed", ErrCard, len(cards))
 	}
-	for _, line := range f.Cards {
+	for _, line := range cards {
 		card, err := ParseCard(line)
 		if err != nil {
 			return err
 		}
-		listed := false
-		switch card.Kind {
-		case CardSigner:
-			s, ok := c.Signer(party.ID(card.Name))
-			listed = ok && s.Peer == card.Peer && s.Org == card.Org
-		case CardCoordinator:
-			s, ok := c.Coordinator(card.Name)
-			listed = ok && s.Peer == card.Peer && s.Org == card.Org
-		case CardPerson:
-			p, ok := c.Person(card.Name)
-			for _, k := range p.Keys {
-				listed = listed || ok && k == card.Key && p.Org == card.Org
-			}
-		case CardService:
-			s, ok := c.Service(card.Name)
-			listed = ok && s.Key == card.Key && s.Org == card.Org
-		}
-		if !listed {
+		if !c.lists(card) {
 			return fmt.Errorf("%w: the card of %s %q is not what the charter lists", ErrCard, card.Kind, card.Name)
 		}
-		// A process that moved has a second card, of a higher sequence.
-		id := fmt.Sprint(cardKey(card), card.Address.Sequence)
-		if lines[id] {
+		if lines[id(card)] {
 			return fmt.Errorf("%w: the card of %s %q is there twice; remove one", ErrCard, card.Kind, card.Name)
 		}
-		lines[id] = true
+		lines[id(card)] = true
 		proved[cardKey(card)] = true
 	}
-	need := func(c Card) error {
-		if !proved[cardKey(c)] {
-			return fmt.Errorf("%w: %s %q has a key without a card: nobody has proved to hold it", ErrCard, c.Kind, c.Name)
-		}
-		return nil
-	}
 	var errs []error
+	for _, n := range need {
+		if !proved[cardKey(n)] {
+			errs = append(errs, fmt.Errorf("%w: %s %q has a key without a card: nobody has proved to hold it", ErrCard, n.Kind, n.Name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// lists reports whether a card says what the charter says of its holder.
+func (c *Charter) lists(card Card) bool {
+	switch card.Kind {
+	case CardSigner:
+		s, ok := c.Signer(party.ID(card.Name))
+		return ok && s.Peer == card.Peer && s.Org == card.Org
+	case CardCoordinator:
+		s, ok := c.Coordinator(card.Name)
+		return ok && s.Peer == card.Peer && s.Org == card.Org
+	case CardPerson:
+		p, ok := c.Person(card.Name)
+		return ok && p.Org == card.Org && slices.Contains(p.Keys, card.Key)
+	case CardService:
+		s, ok := c.Service(card.Name)
+		return ok && s.Key == card.Key && s.Org == card.Org
+	}
+	return false
+}
+
+// cards are those that prove every key of the charter, without their addresses.
+func (c *Charter) cards() []Card {
+	var out []Card
 	for _, s := range c.Signers {
-		errs = append(errs, need(Card{Kind: CardSigner, Name: string(s.Name), Peer: s.Peer}))
+		out = append(out, Card{Kind: CardSigner, Name: string(s.Name), Org: s.Org, Peer: s.Peer})
 	}
 	for _, s := range c.Coordinators {
-		errs = append(errs, need(Card{Kind: CardCoordinator, Name: s.Name, Peer: s.Peer}))
+		out = append(out, Card{Kind: CardCoordinator, Name: s.Name, Org: s.Org, Peer: s.Peer})
 	}
 	for _, p := range c.People {
 		for _, k := range p.Keys {
-			errs = append(errs, need(Card{Kind: CardPerson, Name: p.Name, Key: k}))
+			out = append(out, Card{Kind: CardPerson, Name: p.Name, Org: p.Org, Key: k})
 		}
 	}
 	for _, s := range c.Services {
-		errs = append(errs, need(Card{Kind: CardService, Name: s.Name, Key: s.Key}))
+		out = append(out, Card{Kind: CardService, Name: s.Name, Org: s.Org, Key: s.Key})
 	}
-	return errors.Join(errs...)
+	return out
 }
 
 func cardKey(c Card) string {

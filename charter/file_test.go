@@ -291,8 +291,8 @@ func TestSign(t *testing.T) {
 	}
 }
 
-// Version 2 needs what the admin rule of version 1 demands, which is not built yet:
-// operators alone must not be able to replace the rules.
+// Version 2 needs what the admin rule of version 1 demands: operators alone must not be
+// able to replace the rules.
 func TestLaterVersionRefused(t *testing.T) {
 	w := newWorld(t)
 	f := w.file(t)

@@ -125,7 +125,7 @@ func newWorld(t testing.TB) *world {
 		w.cards = append(w.cards, line)
 	}
 	for _, id := range []party.ID{"a", "b", "c"} {
-		add(charter.NewSignerCard(w.signers[id], id, orgs[string(id)], []string{"/ip4/127.0.0.1/tcp/4001"}, "127.0.0.1:7001"))
+		add(charter.NewSignerCard(w.signers[id], id, orgs[string(id)], charter.Places{P2P: []string{"/ip4/127.0.0.1/tcp/4001"}, GRPC: "127.0.0.1:7001"}))
 	}
 	add(charter.NewCoordinatorCard(w.coordinator, "hub", "acme", "127.0.0.1:7000"))
 	for _, name := range []string{"alice", "bob", "carol"} {

@@ -50,7 +50,7 @@ func Parse(raw []byte) (*Charter, error) {
 		c.People = append(c.People, p)
 	}
 	for range d.List(maxServices) {
-		c.Services = append(c.Services, Service{Name: d.String(maxName), Org: d.String(maxName), Key: key()})
+		c.Services = append(c.Services, Service{Name: d.String(maxName), Org: d.String(maxName), Key: key(), Role: d.String(maxName)})
 	}
 	for range d.List(maxChains) {
 		c.Chains = append(c.Chains, Chain{Name: d.String(maxName), Kind: d.String(maxName), ChainID: d.Uint64()})
@@ -59,7 +59,11 @@ func Parse(raw []byte) (*Charter, error) {
 		c.Assets = append(c.Assets, Asset{Symbol: d.String(maxName), Chain: d.String(maxName), Contract: d.String(maxName), Decimals: number()})
 	}
 	for range d.List(maxLists) {
-		l := DestinationList{Name: d.String(maxName)}
+		l := DestinationList{Name: d.String(maxName), Kind: d.String(maxName)}
+		for range d.List(1) {
+			l.Keepers = &policy.Requirement{Group: d.String(maxName), K: number(), Orgs: number()}
+		}
+		l.MaxAge = d.String(maxName)
 		for range d.List(maxEntries) {
 			l.Entries = append(l.Entries, policy.Destination{Chain: d.String(maxName), Address: d.String(maxName), Label: d.String(maxName)})
 			if d.Err() != nil {
@@ -80,7 +84,14 @@ func Parse(raw []byte) (*Charter, error) {
 		r.Keys = d.Strings(maxLists, maxName)
 		c.Rules = append(c.Rules, r)
 	}
-	c.Admin = AdminRule{Group: d.String(maxName), K: number(), Orgs: number()}
+	c.Admin = AdminRule{
+		Group: d.String(maxName), K: number(), Orgs: number(),
+		Keys: d.Strings(maxLists, maxName), Delay: d.String(maxName), NarrowDelay: d.String(maxName),
+	}
+	c.Veto = d.Strings(maxGroups, maxName)
+	for range d.List(1) {
+		c.Freshness = &Freshness{Heads: number(), Within: d.String(maxName)}
+	}
 	if err := d.Finish(); err != nil {
 		return nil, fmt.Errorf("charter: %w", err)
 	}

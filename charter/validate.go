@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -29,6 +30,8 @@ const (
 	maxEntries       = 4096
 	maxLabel         = 80
 	maxFaults        = 40
+
+	maxVersion = 1 << 32
 
 	// maxChainID is EIP-2294's bound, above which signing hashes overflow 64 bits.
 	maxChainID = 1<<63 - 37
@@ -62,6 +65,7 @@ type validator struct {
 	keys      map[string]string    // whose key it is
 	names     map[string]string    // what a name stands for
 	contracts map[[2]string]string // symbol of a chain and contract
+	votes     []policy.Vote        // of everybody, with every key
 	faults    []error
 }
 
@@ -92,6 +96,7 @@ func (v *validator) sizes() {
 		atMost(fmt.Sprintf("destinations[%d].entries", i), len(d.Entries), maxEntries)
 	}
 	atMost("rules", len(c.Rules), policy.MaxRules)
+	atMost("veto", len(c.Veto), maxGroups)
 }
 
 // name checks a name's form and that nothing else in the charter has it: a signer
@@ -146,11 +151,13 @@ func (v *validator) head() {
 	if c.Cluster.IsZero() {
 		v.fail("cluster", "it is zero; make the file with coffer charter init, which draws it at random")
 	}
-	if c.Version != 1 {
-		v.fail("version", "it is %d; this release knows version 1 only, whose successors the admin rule must sign", c.Version)
-	}
-	if c.Version == 1 && !c.Previous.IsZero() {
+	switch {
+	case c.Version == 0 || c.Version > maxVersion:
+		v.fail("version", "it is %d; the first is 1, and each is one more than the one before", c.Version)
+	case c.Version == 1 && !c.Previous.IsZero():
 		v.fail("previous", "version 1 has none; leave it zero")
+	case c.Version > 1 && c.Previous.IsZero():
+		v.fail("previous", "it is zero; version %d names the digest of version %d, as coffer charter propose fills in", c.Version, c.Version-1)
 	}
 	if len(c.Organisations) == 0 {
 		v.fail("organisations", "there are none; name at least one")
@@ -222,6 +229,9 @@ func (v *validator) members() {
 		v.name(where, s.Name, "service")
 		v.org(where, s.Org)
 		v.credential(where+".key", s.Key, fmt.Sprintf("service %q", s.Name))
+		if s.Role != RoleInitiator && s.Role != RoleReader {
+			v.fail(where+".role", "%q is not known; write %q for a service that only reads, or leave it out for one that asks for payments", clip(s.Role), RoleReader)
+		}
 	}
 }
 
@@ -305,9 +315,7 @@ func (v *validator) destinations(chains map[string]Chain) {
 			v.fail(at+".name", "%q is named twice", list.Name)
 		}
 		names[list.Name] = true
-		if len(list.Entries) == 0 {
-			v.fail(at+".entries", "%q has none; add an address, or leave the list out", list.Name)
-		}
+		v.list(at, list)
 		listed := map[[2]string]bool{}
 		for n, e := range list.Entries {
 			where := fmt.Sprintf("%s.entries[%d]", at, n)
@@ -343,6 +351,71 @@ func (v *validator) destinations(chains map[string]Chain) {
 	}
 }
 
+// list checks what is said of a list as a whole: its kind, and who keeps it.
+func (v *validator) list(at string, l DestinationList) {
+	switch {
+	case l.Kind != policy.ListDestinations && l.Kind != policy.ListSanctions:
+		v.fail(at+".kind", "%q is not known; write %q for a list to which nothing is paid, or leave it out for one to which rules pay", clip(l.Kind), policy.ListSanctions)
+	case l.Kind == policy.ListSanctions && l.Keepers == nil:
+		v.fail(at+".keepers", "a sanctions list has keepers, who sign its versions; name their group, such as {\"group\": \"compliance\", \"k\": 1}")
+	case l.Kind == policy.ListSanctions && l.MaxAge == "":
+		v.fail(at+".max_age", "a sanctions list says how old it may be, or an old one would count for ever; write such as 24h")
+	case l.Keepers == nil && l.MaxAge != "":
+		v.fail(at+".max_age", "nobody could renew a list without keepers; name them, or leave max_age out")
+	case l.Keepers == nil && len(l.Entries) == 0:
+		v.fail(at+".entries", "%q has none; add an address, name keepers who will, or leave the list out", l.Name)
+	}
+	v.duration(at+".max_age", l.MaxAge)
+	if l.Keepers != nil {
+		v.requirement(at+".keepers", *l.Keepers, nil)
+	}
+}
+
+// duration checks a time's text, and returns it.
+func (v *validator) duration(where, text string) time.Duration {
+	d, err := ParseDuration(text)
+	if err != nil {
+		v.fail(where, "%w", err)
+	}
+	return d
+}
+
+// requirement checks that enough people, of enough organisations, have a key of a kind
+// that counts.
+func (v *validator) requirement(where string, q policy.Requirement, kinds []string) {
+	if err := policy.CheckKeyKinds(kinds); err != nil {
+		v.fail(where+".keys", "%w", err)
+		return
+	}
+	people, orgs := policy.Count(q, kinds, v.everybody())
+	of := fmt.Sprintf("group %q has %d people, of %d organisations", clip(q.Group), people, orgs)
+	if len(kinds) > 0 {
+		of = fmt.Sprintf("group %q has %d people, of %d organisations, with a key of kind %s", clip(q.Group), people, orgs, strings.Join(kinds, " or "))
+	}
+	switch {
+	case q.K < 1:
+		v.fail(where+".k", "it is %d; demand at least 1", q.K)
+	case q.K > people:
+		v.fail(where+".k", "it is %d and %s, so it can never be met; lower it or enrol more", q.K, of)
+	case q.Orgs < 0 || q.Orgs > q.K:
+		v.fail(where+".orgs", "it is %d of %d people; write 0 to %d", q.Orgs, q.K, q.K)
+	case q.Orgs > orgs:
+		v.fail(where+".orgs", "it is %d and %s, so it can never be met; lower it or enrol more", q.Orgs, of)
+	}
+}
+
+// everybody is what could be counted if all people voted with all their keys.
+func (v *validator) everybody() []policy.Vote {
+	if v.votes == nil {
+		for _, p := range v.c.People {
+			for _, k := range p.Keys {
+				v.votes = append(v.votes, policy.Vote{Person: p.Name, Org: p.Org, Groups: p.Groups, KeyKind: k.Kind})
+			}
+		}
+	}
+	return v.votes
+}
+
 // address accepts a checksummed address other than zero, from which nothing returns.
 func (v *validator) address(where, s string) {
 	a, err := eip55.Parse(s)
@@ -361,19 +434,60 @@ func (v *validator) authority() {
 			v.fail("rules", "%w", err)
 		}
 	}
-	group := c.vocabulary().Groups[c.Admin.Group]
-	switch {
-	case group.Members == 0:
-		v.fail("admin.group", "nobody is in group %q; name a group that people are in", clip(c.Admin.Group))
-	case c.Admin.K <= group.Members/2: // without 2·K, which overflows
-		v.fail("admin.k", "%d of %d admins: more than half must agree, or two halves could write two charters", c.Admin.K, group.Members)
-	case c.Admin.K < 2:
-		v.fail("admin.k", "one admin alone could write the next charter, and so could one stolen key; enrol a second in %q and write 2", c.Admin.Group)
-	case c.Admin.K > group.Members:
-		v.fail("admin.k", "%d of %d admins can never agree", c.Admin.K, group.Members)
+	for i, r := range c.Rules {
+		for n, q := range r.Approvals {
+			// What does not look at keys is the compiler's word already.
+			if len(r.Keys) > 0 && policy.CheckKeyKinds(r.Keys) == nil {
+				v.requirement(fmt.Sprintf("rules[%d] %+q.approvals[%d]", i, clip(r.Name), n), q, r.Keys)
+			}
+		}
 	}
-	if c.Admin.Orgs < 0 || c.Admin.Orgs > group.Orgs || c.Admin.Orgs > c.Admin.K {
-		v.fail("admin.orgs", "it is %d; %d admins of a group of %d organisations are asked, so write at most the lesser", c.Admin.Orgs, c.Admin.K, group.Orgs)
+	v.admin()
+	seen := map[string]bool{}
+	for i, g := range c.Veto {
+		where := fmt.Sprintf("veto[%d]", i)
+		if seen[g] {
+			v.fail(where, "%q is named twice", clip(g))
+		}
+		seen[g] = true
+		if people, _ := policy.Count(policy.Requirement{Group: g}, nil, v.everybody()); people == 0 {
+			v.fail(where, "nobody is in group %q; name a group that people are in", clip(g))
+		}
+	}
+	if f := c.Freshness; f != nil {
+		least, most := c.Quorum.Of-c.Quorum.Need, c.Quorum.Of-1
+		if f.Heads < least || f.Heads > most {
+			v.fail("freshness.heads", "it is %d; write %d to %d: with fewer, two quorums could meet without knowing of each other, and there are no more other signers", f.Heads, least, most)
+		}
+		if within := v.duration("freshness.within", f.Within); f.Within == "" || within < minWithin || within > maxWithin {
+			v.fail("freshness.within", "it is %+q; write 10s to 10m", clip(f.Within))
+		}
+	}
+}
+
+// The bounds of how old a head may be: heads are sent every few seconds, and a freeze
+// should stop a signer that is cut off within minutes.
+const (
+	minWithin = 10 * time.Second
+	maxWithin = 10 * time.Minute
+)
+
+func (v *validator) admin() {
+	a := v.c.Admin
+	members, _ := policy.Count(a.Requirement(), nil, v.everybody())
+	switch {
+	case members == 0:
+		v.fail("admin.group", "nobody is in group %q; name a group that people are in", clip(a.Group))
+	case a.K <= members/2: // without 2·K, which overflows
+		v.fail("admin.k", "%d of %d admins: more than half must agree, or two halves could write two charters", a.K, members)
+	case a.K < 2:
+		v.fail("admin.k", "one admin alone could write the next charter, and so could one stolen key; enrol a second in %q and write 2", a.Group)
+	default:
+		v.requirement("admin", a.Requirement(), a.Keys)
+	}
+	delay, narrow := v.duration("admin.delay", a.Delay), v.duration("admin.narrow_delay", a.NarrowDelay)
+	if narrow > delay {
+		v.fail("admin.narrow_delay", "it is %s and admin.delay %q; what only narrows waits at most as long", a.NarrowDelay, a.Delay)
 	}
 }
 

@@ -146,7 +146,7 @@ func (c *Coordinator) preview(it *item, i *intent.Intent, who intent.Initiator, 
 	if err != nil {
 		return policy.Decision{}, granted, err
 	}
-	facts, err := intent.Facts(i, c.inForce(), who, now)
+	facts, err := intent.Facts(i, c.inForce(), who, nil, now)
 	if err != nil {
 		return policy.Decision{}, granted, err
 	}

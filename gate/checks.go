@@ -291,7 +291,7 @@ func permitted(s *state) *Refusal {
 	if err != nil {
 		return refuse("the charter's rules: %v", err)
 	}
-	facts, err := intent.Facts(s.intent, s.charter, s.initiator, s.later)
+	facts, err := intent.Facts(s.intent, s.charter, s.initiator, nil, s.later)
 	if err != nil {
 		return refuse("%v", err)
 	}

@@ -13,7 +13,7 @@ import (
 // Facts are the words in which the rules see i. It is an error when i names what the
 // charter does not list, or an address that the chain does not have: such an intent
 // can be judged by no rule.
-func Facts(i *Intent, c *charter.Charter, who Initiator, now int64) (policy.Facts, error) {
+func Facts(i *Intent, c *charter.Charter, who Initiator, held map[string]charter.ListState, now int64) (policy.Facts, error) {
 	if err := i.Validate(); err != nil {
 		return policy.Facts{}, err
 	}
@@ -23,7 +23,7 @@ func Facts(i *Intent, c *charter.Charter, who Initiator, now int64) (policy.Fact
 	f := policy.Facts{
 		Kind: string(i.Kind), Wallet: i.Wallet, Chain: i.Chain,
 		Initiator: who.Name, InitiatorService: who.Service, InitiatorOrg: who.Org, InitiatorGroups: slices.Clone(who.Groups),
-		Reference: i.Reference, NotBefore: i.NotBefore, Expires: i.Expires, Now: now,
+		Reference: i.Reference, NotBefore: i.NotBefore, Expires: i.Expires, Now: now, Lists: c.Lists(held, now),
 	}
 	if i.Kind == CreateWallet {
 		for _, id := range i.CreateWallet.Signers {

@@ -369,7 +369,7 @@ func TestFacts(t *testing.T) {
 	f := testcharter.New(t)
 	dave := intent.Initiator{Name: "dave", Org: "exchange", Groups: []string{"initiators"}}
 	i := f.TokenPayment(now)
-	got, err := intent.Facts(i, f.Charter, dave, now)
+	got, err := intent.Facts(i, f.Charter, dave, nil, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -382,11 +382,11 @@ func TestFacts(t *testing.T) {
 	if i.Transfer.Amount.Cmp(big.NewInt(1)) == 0 || dave.Groups[0] == "x" {
 		t.Fatal("the facts share memory with the intent")
 	}
-	cancel, err := intent.Facts(f.Cancel(now, i), f.Charter, dave, now)
+	cancel, err := intent.Facts(f.Cancel(now, i), f.Charter, dave, nil, now)
 	if err != nil || cancel.Amount != nil || cancel.Asset != "" || cancel.To != "" || cancel.FeeCap == nil {
 		t.Fatalf("%+v, %v", cancel, err)
 	}
-	create, err := intent.Facts(f.CreateWallet(now, "reserve"), f.Charter, dave, now)
+	create, err := intent.Facts(f.CreateWallet(now, "reserve"), f.Charter, dave, nil, now)
 	if err != nil || create.Wallet != "reserve" || create.Amount != nil || create.FeeCap != nil {
 		t.Fatalf("%+v, %v", create, err)
 	}
@@ -410,13 +410,13 @@ func TestFacts(t *testing.T) {
 	} {
 		i := f.Payment(now)
 		c.do(i)
-		if _, err := intent.Facts(i, f.Charter, dave, now); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := intent.Facts(i, f.Charter, dave, nil, now); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", name, err, c.want)
 		}
 	}
 	w := f.CreateWallet(now, "reserve")
 	w.CreateWallet.Signers[2] = "zenith"
-	if _, err := intent.Facts(w, f.Charter, dave, now); !errors.Is(err, intent.ErrUnknown) {
+	if _, err := intent.Facts(w, f.Charter, dave, nil, now); !errors.Is(err, intent.ErrUnknown) {
 		t.Errorf("unknown signer: %v", err)
 	}
 }

@@ -187,7 +187,7 @@ func Card(d Dir) (string, error) {
 
 func makeCard(key *identity.Key, s *Settings) (string, error) {
 	peers, coordinator := s.announced()
-	return charter.NewSignerCard(key, s.Name, s.Organisation, peers, coordinator)
+	return charter.NewSignerCard(key, s.Name, s.Organisation, charter.Places{P2P: peers, GRPC: coordinator})
 }
 
 // Join checks a charter file, signs its charter as this signer and pins it, once. pin

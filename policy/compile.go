@@ -237,24 +237,17 @@ func (l *language) rule(r Rule) (compiled, []error) {
 		switch {
 		case !ok:
 			fail(field, "destination list %+q is unknown; known: %s", clip(name), known(keys(l.v.Lists)))
-		case len(list) == 0:
+		case list.Kind != ListDestinations:
+			fail(field, "list %q is of kind %q, to which nothing is paid; name a list of destinations", name, list.Kind)
+		case len(list.Entries) == 0 && !list.Kept:
 			fail(field, "destination list %q is empty, so the rule can never be met; add an address", name)
 		case slices.Index(r.Destinations, name) != i:
 			fail(field, "destination list %q is named twice; remove one", name)
 		}
 	}
 
-	if len(c.Keys) == 0 {
-		c.Keys = keyKinds[:1:1]
-	}
-	for i, k := range r.Keys {
-		field := fmt.Sprintf("keys[%d]", i)
-		switch {
-		case !slices.Contains(keyKinds, k):
-			fail(field, "kind of key %+q is unknown; known: %s", clip(k), known(keyKinds))
-		case slices.Index(r.Keys, k) != i:
-			fail(field, "kind of key %q is named twice; remove one", k)
-		}
+	if err := CheckKeyKinds(r.Keys); err != nil {
+		fail("keys", "%w", err)
 	}
 	return c, faults
 }

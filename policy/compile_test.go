@@ -23,9 +23,9 @@ func vocabulary() policy.Vocabulary {
 			{Symbol: "POL", Chain: "amoy", Decimals: 18, Native: true},
 			{Symbol: "USDC", Chain: "amoy", Decimals: 6},
 		},
-		Lists: map[string][]policy.Destination{
-			"suppliers": {{Chain: "sepolia", Address: supplier, Label: "Paper mill"}},
-			"nobody":    nil,
+		Lists: map[string]policy.List{
+			"suppliers": {Entries: []policy.Destination{{Chain: "sepolia", Address: supplier, Label: "Paper mill"}}},
+			"nobody":    {},
 		},
 		Groups: map[string]policy.Group{
 			"treasury": {Members: 3, Orgs: 2},
@@ -88,8 +88,8 @@ func TestCompileRefuses(t *testing.T) {
 		"list unknown":         {with(func(r *policy.Rule) { r.Destinations = []string{"friends"} }), []string{"destinations[0]", "suppliers"}},
 		"list empty":           {with(func(r *policy.Rule) { r.Destinations = []string{"nobody"} }), []string{"destinations[0]", "never"}},
 		"list twice":           {with(func(r *policy.Rule) { r.Destinations = []string{"suppliers", "suppliers"} }), []string{"destinations[1]", "twice"}},
-		"key kind unknown":     {with(func(r *policy.Rule) { r.Keys = []string{"pgp"} }), []string{"keys[0]", "known: ssh"}},
-		"key kind twice":       {with(func(r *policy.Rule) { r.Keys = []string{"ssh", "ssh"} }), []string{"keys[1]", "twice"}},
+		"key kind unknown":     {with(func(r *policy.Rule) { r.Keys = []string{"pgp"} }), []string{"keys: kind", "known: ssh"}},
+		"key kind twice":       {with(func(r *policy.Rule) { r.Keys = []string{"ssh", "ssh"} }), []string{"keys: kind", "twice"}},
 		"when: syntax":         {when(`intent.asset ==`), []string{".when", "does not compile"}},
 		"when: unknown field":  {when(`intent.ammount > amount("1 ETH")`), []string{".when", "intent.amount"}},
 		"when: not boolean":    {when(`intent.wallet`), []string{".when", "true or false"}},

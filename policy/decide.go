@@ -39,6 +39,8 @@ const (
 	CodeAmount      = "POLICY_AMOUNT"      // the amount is above a limit, or its asset has none
 	CodeFee         = "POLICY_FEE"         // the fee cap is above a limit
 	CodeDestination = "POLICY_DESTINATION" // the destination is on none of a rule's lists
+	CodeSanctioned  = "POLICY_SANCTIONED"  // the destination is on a sanctions list
+	CodeListStale   = "POLICY_LIST_STALE"  // a list that decides is too old or was never issued
 	CodeApprovals   = "POLICY_APPROVALS"   // approvals are missing
 	CodeEval        = "POLICY_EVAL"        // the facts are incomplete or an expression failed
 )
@@ -64,6 +66,9 @@ type Decision struct {
 	Matched []string  `json:"matched,omitempty"`
 	Reasons []Reason  `json:"reasons,omitempty"`
 	Missing []Missing `json:"missing,omitempty"`
+	// Groups are those of which the rules that match ask approvals, sorted: their
+	// members have a voice in this.
+	Groups []string `json:"groups,omitempty"`
 }
 
 // MarshalText makes outcomes words in JSON.
@@ -100,6 +105,10 @@ func (s *Set) Decide(f Facts, votes []Vote) Decision {
 		deny(CodeEval, "", "there are %d votes, at most %d are counted", len(votes), maxVotes)
 		return d
 	}
+	voices := slices.DeleteFunc(slices.Clone(votes), func(v Vote) bool { return v.Person == f.Initiator })
+	if f.Kind == KindTransfer {
+		s.sanctions(f, deny)
+	}
 	for _, r := range s.rules {
 		match, err := s.v.matches(r, f)
 		if err != nil {
@@ -122,12 +131,15 @@ func (s *Set) Decide(f Facts, votes []Vote) Decision {
 			s.limitFee(r, f, deny)
 		}
 		for _, q := range r.Approvals {
-			have, orgs := tally(r, q, f, votes)
-			if have < q.K || orgs < q.Orgs {
+			d.Groups = append(d.Groups, q.Group)
+			have, orgs := Count(q, r.Keys, voices)
+			if !q.Met(have, orgs) {
 				d.Missing = append(d.Missing, Missing{Rule: r.Name, Requirement: q, Have: have, HaveOrgs: orgs})
 			}
 		}
 	}
+	slices.Sort(d.Groups)
+	d.Groups = slices.Compact(d.Groups)
 	if len(d.Matched) == 0 && d.Outcome != Deny {
 		deny(CodeNoRule, "", "no rule matches this intent, and what no rule permits is denied")
 	}
@@ -168,14 +180,62 @@ func (s *Set) limitDestination(r compiled, f Facts, deny denier) {
 	if len(r.Destinations) == 0 {
 		return
 	}
+	var stale []Reason
 	for _, name := range r.Destinations {
-		for _, d := range s.v.Lists[name] {
+		list, why := s.list(name, f)
+		if why != "" {
+			stale = append(stale, Reason{Text: fmt.Sprintf("rule %q pays to list %q only, and %s", r.Name, name, why)})
+			continue
+		}
+		for _, d := range list.Entries {
 			if d.Chain == f.Chain && d.Address == f.To {
 				return
 			}
 		}
 	}
+	// The address may be on the list's next version: that is another answer than no.
+	for _, why := range stale {
+		deny(CodeListStale, r.Name, "%s", why.Text)
+	}
+	if len(stale) > 0 {
+		return
+	}
 	deny(CodeDestination, r.Name, "%s on %s is not in a destination list of rule %q (%s)", clip(f.To), f.Chain, r.Name, known(r.Destinations))
+}
+
+// list is what a list of the vocabulary holds now, or why it does not count. The
+// entries of one that is not kept are those that the rules were compiled with.
+func (s *Set) list(name string, f Facts) (list List, stale string) {
+	list = s.v.Lists[name]
+	if !list.Kept {
+		return list, ""
+	}
+	now, ok := f.Lists[name]
+	if !ok {
+		return list, "it is not at hand"
+	}
+	return now, now.Stale
+}
+
+// sanctions denies a payment to whom one may not pay, and every payment while nobody
+// knows who that is. An address counts on every chain: it has one owner.
+func (s *Set) sanctions(f Facts, deny denier) {
+	for _, name := range keys(s.v.Lists) {
+		if s.v.Lists[name].Kind != ListSanctions {
+			continue
+		}
+		list, stale := s.list(name, f)
+		if stale != "" {
+			deny(CodeListStale, "", "sanctions list %q does not count, and without it nothing is paid: %s", name, stale)
+			continue
+		}
+		for _, d := range list.Entries {
+			if d.Address == f.To {
+				deny(CodeSanctioned, "", "%s is on sanctions list %q, version %d (%s)", f.To, name, list.Version, d.Label)
+				break
+			}
+		}
+	}
 }
 
 func (s *Set) limitFee(r compiled, f Facts, deny denier) {
@@ -192,21 +252,32 @@ func (s *Set) limitFee(r compiled, f Facts, deny denier) {
 	}
 }
 
-// tally counts the people and organisations that meet one requirement of one rule.
-func tally(r compiled, q Requirement, f Facts, votes []Vote) (people, orgs int) {
-	seen := map[string]bool{}
-	from := map[string]bool{}
-	for _, v := range votes {
-		if v.Person == "" || v.Person == f.Initiator || seen[v.Person] ||
-			!slices.Contains(r.Keys, v.KeyKind) || !slices.Contains(v.Groups, q.Group) {
-			continue
-		}
-		seen[v.Person] = true
-		if v.Org != "" {
-			from[v.Org] = true
+// Stricter is what two decisions about one intent come to when both must hold, as
+// under the charter that the intent names and the one in force: each denial denies, and
+// what either waits for is waited for.
+func Stricter(a, b Decision) Decision {
+	d := Decision{
+		Outcome: min(a.Outcome, b.Outcome),
+		Matched: merge(a.Matched, b.Matched), Reasons: merge(a.Reasons, b.Reasons), Missing: merge(a.Missing, b.Missing),
+		Groups: merge(a.Groups, b.Groups),
+	}
+	slices.Sort(d.Groups)
+	if d.Outcome != Wait && d.Outcome != Allow && d.Outcome != Deny {
+		d.Outcome = Deny
+		d.Reasons = append(d.Reasons, Reason{Code: CodeEval, Text: "one of the charters gave no decision"})
+	}
+	return d
+}
+
+// merge appends what is not there yet.
+func merge[T comparable](a, b []T) []T {
+	out := slices.Clone(a)
+	for _, x := range b {
+		if !slices.Contains(out, x) {
+			out = append(out, x)
 		}
 	}
-	return len(seen), len(from)
+	return out
 }
 
 func (v Vocabulary) native(chain string) (Asset, bool) {

@@ -168,6 +168,7 @@ func TestDecideSaysWhat(t *testing.T) {
 			{Code: policy.CodeApprovals, Rule: "pay", Text: `rule "pay" waits for 3 of treasury from 2 organisations; 1 so far from 1`},
 		},
 		Missing: []policy.Missing{{Rule: "pay", Requirement: policy.Requirement{Group: "treasury", K: 3, Orgs: 2}, Have: 1, HaveOrgs: 1}},
+		Groups:  []string{"treasury"},
 	}
 	if !reflect.DeepEqual(d, want) {
 		t.Errorf("got\n%+v\nwant\n%+v", d, want)
@@ -203,7 +204,7 @@ func TestSetIsImmutable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v.Lists["suppliers"][0].Address = stranger
+	v.Lists["suppliers"].Entries[0].Address = stranger
 	v.Assets[0].Decimals = 0
 	rules[0].Approvals[0].K = 0
 	rules[0].Destinations[0] = "nobody"

@@ -56,6 +56,23 @@ type Destination struct {
 	Label   string `json:"label"`
 }
 
+// The kinds of list.
+const (
+	ListDestinations = ""          // where the rules that name it let payments go
+	ListSanctions    = "sanctions" // where no payment may go, whatever the rules say
+)
+
+// List is a list of addresses. The entries of one that is Kept change without the
+// rules, so Facts bring them: Version says which, 0 before the first, and Stale why they
+// count no longer.
+type List struct {
+	Kind    string
+	Kept    bool
+	Entries []Destination
+	Version uint64
+	Stale   string
+}
+
 // Group is the size of one: its people and their distinct organisations.
 type Group struct {
 	Members int
@@ -65,7 +82,7 @@ type Group struct {
 // Vocabulary is everything that rules may speak of. Wallet names are free.
 type Vocabulary struct {
 	Assets []Asset
-	Lists  map[string][]Destination
+	Lists  map[string]List
 	Groups map[string]Group
 	// Initiators and Organisations, when given, are the only names that an expression
 	// may compare intent.initiator and intent.initiator_org with.
@@ -84,7 +101,7 @@ func (v Vocabulary) chains() []string {
 func (v Vocabulary) addresses() []string {
 	var all []string
 	for _, list := range v.Lists {
-		for _, d := range list {
+		for _, d := range list.Entries {
 			all = append(all, d.Address)
 		}
 	}
@@ -94,11 +111,12 @@ func (v Vocabulary) addresses() []string {
 
 func (v Vocabulary) clone() Vocabulary {
 	c := Vocabulary{
-		Assets: slices.Clone(v.Assets), Lists: map[string][]Destination{}, Groups: map[string]Group{},
+		Assets: slices.Clone(v.Assets), Lists: map[string]List{}, Groups: map[string]Group{},
 		Initiators: slices.Clone(v.Initiators), Organisations: slices.Clone(v.Organisations),
 	}
 	for name, list := range v.Lists {
-		c.Lists[name] = slices.Clone(list)
+		list.Entries = slices.Clone(list.Entries)
+		c.Lists[name] = list
 	}
 	for name, g := range v.Groups {
 		c.Groups[name] = g
@@ -116,8 +134,30 @@ const (
 
 var kinds = []string{KindTransfer, KindCancel, KindCreateWallet}
 
-// KeyKinds are the kinds of key that a rule can accept; the first is the default.
-var keyKinds = []string{"ssh"}
+// The kinds of key that a rule can accept, in the words of package credential; a rule
+// that names none accepts all. The last two are in hardware and ask for a touch.
+var keyKinds = []string{"ssh", "ssh-sk", "webauthn"}
+
+// CheckKeyKinds accepts distinct kinds of key, or none, which means all.
+func CheckKeyKinds(kinds []string) error {
+	for i, k := range kinds {
+		switch {
+		case !slices.Contains(keyKinds, k):
+			return fmt.Errorf("kind of key %+q is unknown; known: %s", clip(k), known(keyKinds))
+		case slices.Index(kinds, k) != i:
+			return fmt.Errorf("kind of key %q is named twice; remove one", k)
+		}
+	}
+	return nil
+}
+
+// KeyKinds are the kinds that a list of them means.
+func KeyKinds(kinds []string) []string {
+	if len(kinds) == 0 {
+		return slices.Clone(keyKinds)
+	}
+	return kinds
+}
 
 // Facts are what an intent asks, in the charter's words; Amount is nil unless value
 // moves, and FeeCap unless a transaction is made.
@@ -130,6 +170,7 @@ type Facts struct {
 	InitiatorGroups                []string
 	Reference                      string
 	NotBefore, Expires, Now        int64
+	Lists                          map[string]List // those that are Kept, at least
 }
 
 // Vote is one verified approval.
@@ -138,6 +179,27 @@ type Vote struct {
 	Groups      []string
 	KeyKind     string
 }
+
+// Count is how many people, of how many organisations, meet a requirement with keys of
+// these kinds (none: all). It is the one place where voices are counted: for rules, for
+// the admin rule and for the keepers of lists.
+func Count(q Requirement, kinds []string, votes []Vote) (people, orgs int) {
+	kinds = KeyKinds(kinds)
+	seen, from := map[string]bool{}, map[string]bool{}
+	for _, v := range votes {
+		if v.Person == "" || seen[v.Person] || !slices.Contains(kinds, v.KeyKind) || !slices.Contains(v.Groups, q.Group) {
+			continue
+		}
+		seen[v.Person] = true
+		if v.Org != "" {
+			from[v.Org] = true
+		}
+	}
+	return len(seen), len(from)
+}
+
+// Met reports whether so many people of so many organisations are enough.
+func (r Requirement) Met(people, orgs int) bool { return people >= r.K && orgs >= r.Orgs }
 
 // CheckName accepts 1 to 32 of a-z, 0-9 and '-', beginning with a letter. Names are
 // shown to people who decide by them, so nothing that looks like another letter may

@@ -292,7 +292,7 @@ func (c *client) decide(i *intent.Intent, who intent.Initiator, votes []policy.V
 	if err != nil {
 		return policy.Decision{}, err
 	}
-	facts, err := intent.Facts(i, c.charter, who, now)
+	facts, err := intent.Facts(i, c.charter, who, nil, now)
 	if err != nil {
 		return policy.Decision{}, err
 	}

@@ -268,7 +268,7 @@ func TestFollowsTheCharter(t *testing.T) {
 	}
 	card := func(key *identity.Key, name party.ID, port int) string {
 		t.Helper()
-		line, err := charter.NewSignerCard(key, name, "custodian", at(port).P2P, at(port).GRPC)
+		line, err := charter.NewSignerCard(key, name, "custodian", at(port))
 		if err != nil {
 			t.Fatal(err)
 		}

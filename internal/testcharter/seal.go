@@ -36,7 +36,7 @@ func (f *Fixture) seal(t testing.TB, c *charter.Charter) {
 	}
 	for n, s := range c.Signers {
 		if key, ok := processes[s.Peer]; ok {
-			card(charter.NewSignerCard(key, s.Name, s.Org, []string{fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", 7001+n)}, fmt.Sprintf("127.0.0.1:%d", 7101+n)))
+			card(charter.NewSignerCard(key, s.Name, s.Org, charter.Places{P2P: []string{fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", 7001+n)}, GRPC: fmt.Sprintf("127.0.0.1:%d", 7101+n)}))
 			if err := f.File.Sign(key); err != nil {
 				t.Fatal(err)
 			}

@@ -44,7 +44,7 @@ func TestFixture(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		facts, err := intent.Facts(got, f.Charter, who, testcharter.Now)
+		facts, err := intent.Facts(got, f.Charter, who, nil, testcharter.Now)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
