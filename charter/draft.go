@@ -221,11 +221,18 @@ func adminWords(a AdminRule) string {
 		}
 		return "after " + text
 	}
+	if a.Delay == a.NarrowDelay {
+		return fmt.Sprintf("%s; a change is in force %s", out, wait(a.Delay))
+	}
 	return fmt.Sprintf("%s; a change is in force %s, one that only narrows %s", out, wait(a.Delay), wait(a.NarrowDelay))
 }
 
 func freshWords(heads int, within time.Duration) string {
-	return fmt.Sprintf("a signer signs while it has heard from %d others within %ds", heads, int(within/time.Second))
+	others := "other signers"
+	if heads == 1 {
+		others = "other signer"
+	}
+	return fmt.Sprintf("a signer signs only while it has heard from %d %s within %ds", heads, others, int(within/time.Second))
 }
 
 // RuleWords says one rule in words, its name first; "" when there is none of that name.

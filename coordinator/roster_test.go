@@ -18,9 +18,9 @@ func (r *rebuilt) next() (*charter.Charter, []string) {
 	next := &charter.Charter{Cluster: r.Charter.Cluster, Version: 2, Quorum: r.Charter.Quorum, Signers: []charter.Signer{
 		{Name: "east", Org: "auditor", Peer: east.ID()}, {Name: "north", Org: "exchange", Peer: r.Signers["north"].ID()}, {Name: "south", Org: "custodian", Peer: south.ID()},
 	}}
-	one, err := charter.NewSignerCard(south, "south", "custodian", []string{"/ip4/192.0.2.9/tcp/1"}, "192.0.2.9:1")
+	one, err := charter.NewSignerCard(south, "south", "custodian", charter.Places{P2P: []string{"/ip4/192.0.2.9/tcp/1"}, GRPC: "192.0.2.9:1"})
 	r.must(err)
-	two, err := charter.NewSignerCard(east, "east", "auditor", []string{"/ip4/192.0.2.9/tcp/2"}, "192.0.2.9:2")
+	two, err := charter.NewSignerCard(east, "east", "auditor", charter.Places{P2P: []string{"/ip4/192.0.2.9/tcp/2"}, GRPC: "192.0.2.9:2"})
 	r.must(err)
 	return next, []string{one, two}
 }
