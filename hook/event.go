@@ -22,14 +22,19 @@ const (
 	SignerSealed   = "signer_sealed" // it can do nothing until its operator unseals it
 	ChainAway      = "chain_away"
 	ChainBack      = "chain_back"
-	ChainReorg     = "chain_reorg" // a block that held a payment is no longer part of the chain
-	Alarm          = "alarm"       // somebody broke the protocol, or the disk does not take what must be written
+	ChainReorg     = "chain_reorg"      // a block that held a payment is no longer part of the chain
+	Frozen         = "frozen"           // somebody stopped the cluster, a wallet or a person
+	Lifted         = "lifted"           // the admins lifted a freeze
+	CharterPending = "charter_pending"  // a version has the admins' signatures and waits
+	CharterInForce = "charter_in_force" // another version counts now
+	CharterFork    = "charter_fork"     // two versions of one number have the admins' signatures
+	Alarm          = "alarm"            // somebody broke the protocol, or the disk does not take what must be written
 )
 
 // OfSigner and OfCoordinator are the events that each of them has.
 var (
-	OfSigner      = []string{IntentNeedsYou, IntentRefused, SignerAway, SignerBack, SignerSealed, Alarm}
-	OfCoordinator = []string{IntentNeedsYou, IntentRefused, IntentEnded, SignerAway, SignerBack, ChainAway, ChainBack, ChainReorg, Alarm}
+	OfSigner      = []string{IntentNeedsYou, IntentRefused, SignerAway, SignerBack, SignerSealed, Frozen, Lifted, CharterPending, CharterInForce, CharterFork, Alarm}
+	OfCoordinator = []string{IntentNeedsYou, IntentRefused, IntentEnded, SignerAway, SignerBack, ChainAway, ChainBack, ChainReorg, Frozen, Lifted, CharterPending, CharterInForce, CharterFork, Alarm}
 )
 
 // ofIntent says whether an event is about an intent's way: there are as many as intents.
