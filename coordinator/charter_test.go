@@ -45,12 +45,12 @@ func (l *liar) serve(t *testing.T, m *cluster.Member) (stop func()) {
 	}
 	key, err := identity.Load(m.Dir.Identity())
 	must(err)
-	methods := map[string]bool{}
+	methods := rpc.Methods{}
 	for _, method := range pb.Signer_ServiceDesc.Methods {
-		methods["/"+pb.Signer_ServiceDesc.ServiceName+"/"+method.MethodName] = true
+		methods["/"+pb.Signer_ServiceDesc.ServiceName+"/"+method.MethodName] = rpc.Coordinator
 	}
 	for _, stream := range pb.Signer_ServiceDesc.Streams {
-		methods["/"+pb.Signer_ServiceDesc.ServiceName+"/"+stream.StreamName] = true
+		methods["/"+pb.Signer_ServiceDesc.ServiceName+"/"+stream.StreamName] = rpc.Coordinator
 	}
 	server, err := rpc.NewServer(key, func(identity.ID) error { return nil }, methods)
 	must(err)

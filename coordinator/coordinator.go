@@ -219,18 +219,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen for the API: %w", err)
 	}
-	server, err := cofferrpc.NewPublicServer(c.key, map[string]bool{
-		pb.Coordinator_Advise_FullMethodName:   true,
-		pb.Coordinator_Submit_FullMethodName:   true,
-		pb.Coordinator_State_FullMethodName:    true,
-		pb.Coordinator_Get_FullMethodName:      true,
-		pb.Coordinator_List_FullMethodName:     true,
-		pb.Coordinator_Watch_FullMethodName:    true,
-		pb.Coordinator_Wallets_FullMethodName:  true,
-		pb.Coordinator_Cluster_FullMethodName:  true,
-		pb.Coordinator_Charter_FullMethodName:  true,
-		pb.Coordinator_Exchange_FullMethodName: true,
-	})
+	server, err := cofferrpc.NewPublicServer(c.key, methods, nil)
 	if err != nil {
 		return errors.Join(err, lis.Close())
 	}
@@ -507,4 +496,19 @@ func plural(n int, one string) string {
 		return "1 " + one
 	}
 	return strconv.Itoa(n) + " " + one + "s"
+}
+
+// methods says who may call what (docs/access.md); start-up fails when it does not fit
+// what is served.
+var methods = cofferrpc.Methods{
+	pb.Coordinator_Advise_FullMethodName:   cofferrpc.Anybody,
+	pb.Coordinator_Submit_FullMethodName:   cofferrpc.Anybody,
+	pb.Coordinator_State_FullMethodName:    cofferrpc.Anybody,
+	pb.Coordinator_Get_FullMethodName:      cofferrpc.Anybody,
+	pb.Coordinator_List_FullMethodName:     cofferrpc.Anybody,
+	pb.Coordinator_Watch_FullMethodName:    cofferrpc.Anybody,
+	pb.Coordinator_Wallets_FullMethodName:  cofferrpc.Anybody,
+	pb.Coordinator_Cluster_FullMethodName:  cofferrpc.Anybody,
+	pb.Coordinator_Charter_FullMethodName:  cofferrpc.Anybody,
+	pb.Coordinator_Exchange_FullMethodName: cofferrpc.Anybody,
 }

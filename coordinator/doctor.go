@@ -21,6 +21,7 @@ import (
 	"coffer/identity"
 	"coffer/internal/doctor"
 	pb "coffer/proto/coffer/v1"
+	"coffer/rpc"
 )
 
 const (
@@ -39,9 +40,9 @@ type operatorService struct {
 	c *Coordinator
 }
 
-var operatorMethods = map[string]bool{
-	pb.CoordinatorOperator_Doctor_FullMethodName:    true,
-	pb.CoordinatorOperator_Introduce_FullMethodName: true,
+var operatorMethods = rpc.Methods{
+	pb.CoordinatorOperator_Doctor_FullMethodName:    rpc.Owner,
+	pb.CoordinatorOperator_Introduce_FullMethodName: rpc.Owner,
 }
 
 // Introduce takes address records that the operator got by another way.

@@ -116,23 +116,50 @@ func (k *Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
 const pemType = "PRIVATE KEY"
 
+// MarshalPEM is the key's file. It is a secret.
+func (k *Key) MarshalPEM() ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(k.secret)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der}), nil
+}
+
+// ParsePEM reads what MarshalPEM made.
+func ParsePEM(raw []byte) (*Key, error) {
+	block, _ := pem.Decode(raw)
+	if block == nil || block.Type != pemType {
+		return nil, errors.New("it is not a PEM private key")
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, errors.New("it is damaged") // the cause would quote what is secret
+	}
+	secret, ok := parsed.(ed25519.PrivateKey)
+	if !ok {
+		return nil, errors.New("it is not an Ed25519 key")
+	}
+	return fromSecret(secret)
+}
+
 // Create writes a new key to path, mode 0600, and refuses to replace one.
 func Create(path string) (*Key, error) {
 	k, err := Generate()
 	if err != nil {
 		return nil, err
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(k.secret)
+	raw, err := k.MarshalPEM()
 	if err != nil {
 		return nil, err
 	}
+	defer clear(raw)
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("identity %s exists already: choose another directory, or keep using it", path)
 	} else if err != nil {
 		return nil, fmt.Errorf("create identity: %w", err)
 	}
-	err = pem.Encode(f, &pem.Block{Type: pemType, Bytes: der})
+	_, err = f.Write(raw)
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		// Half a key would stand in the way of the next try.
 		return nil, errors.Join(fmt.Errorf("write identity: %w", err), os.Remove(path))
@@ -159,19 +186,12 @@ func Load(path string) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load identity: %w", err)
 	}
-	block, _ := pem.Decode(raw)
-	if block == nil || block.Type != pemType {
-		return nil, fmt.Errorf("identity %s is not a PEM private key", path)
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	defer clear(raw)
+	k, err := ParsePEM(raw)
 	if err != nil {
-		return nil, fmt.Errorf("identity %s is damaged", path)
+		return nil, fmt.Errorf("identity %s: %w", path, err)
 	}
-	secret, ok := parsed.(ed25519.PrivateKey)
-	if !ok {
-		return nil, fmt.Errorf("identity %s is not an Ed25519 key", path)
-	}
-	return fromSecret(secret)
+	return k, nil
 }
 
 // ErrUnknownPeer says that a TLS peer's key is not one that the caller admits.
@@ -179,17 +199,13 @@ var ErrUnknownPeer = errors.New("peer's key is not in the charter")
 
 // ServerTLS demands a client certificate whose key admit accepts. A nil admit
 // accepts clients without a certificate: for endpoints where every request is
-// itself signed.
+// itself signed, or carries a grant.
 func (k *Key) ServerTLS(admit func(ID) error) (*tls.Config, error) {
-	cfg, err := k.baseTLS()
+	ring, err := NewRing(k)
 	if err != nil {
 		return nil, err
 	}
-	if admit != nil {
-		cfg.ClientAuth = tls.RequireAnyClientCert
-		cfg.VerifyConnection = verifier(admit)
-	}
-	return cfg, nil
+	return ring.ServerTLS(admit)
 }
 
 // ClientTLS presents this key and accepts only the server whose identity is want.
@@ -210,6 +226,8 @@ func AnonymousTLS(want ID) *tls.Config {
 }
 
 func pin(cfg *tls.Config, want ID) {
+	// A server that is about to change its identity has two: it answers with the one asked for.
+	cfg.ServerName = want.ServerName()
 	// Chain and name checks make no sense for self-signed keys; VerifyConnection
 	// replaces them by equality with the pinned key, and runs on resumption too.
 	cfg.InsecureSkipVerify = true
@@ -244,6 +262,14 @@ func PeerID(cs tls.ConnectionState) (ID, error) {
 }
 
 func (k *Key) baseTLS() (*tls.Config, error) {
+	cert, err := k.certificate()
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{*cert}, NextProtos: []string{"h2"}}, nil
+}
+
+func (k *Key) certificate() (*tls.Certificate, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 	if err != nil {
 		return nil, err
@@ -262,9 +288,5 @@ func (k *Key) baseTLS() (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make certificate: %w", err)
 	}
-	return &tls.Config{
-		MinVersion:   tls.VersionTLS13,
-		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: k.secret}},
-		NextProtos:   []string{"h2"},
-	}, nil
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: k.secret}, nil
 }

@@ -181,6 +181,7 @@ func TestPinnedTLS(t *testing.T) {
 		"anonymous":          {public, identity.AnonymousTLS(server.ID()), true},
 		"anonymous, wrong":   {public, identity.AnonymousTLS(stranger.ID()), false},
 		"older than TLS 1.3": {mutual, old, false},
+		"public, with a key": {public, must(stranger.ClientTLS(server.ID())), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			serverErr, clientErr := handshake(t, c.server, c.client)
@@ -188,5 +189,97 @@ func TestPinnedTLS(t *testing.T) {
 				t.Fatalf("server: %v; client: %v; want ok=%v", serverErr, clientErr, c.ok)
 			}
 		})
+	}
+}
+
+// While a server has two identities, it is reached by those who ask for either, and by
+// nobody under one that was taken from it.
+func TestRing(t *testing.T) {
+	var keys [3]*identity.Key
+	for i := range keys {
+		k, err := identity.Generate()
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys[i] = k
+	}
+	before, after, client := keys[0], keys[1], keys[2]
+	ring, err := identity.NewRing(before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := ring.ServerTLS(func(id identity.ID) error {
+		if id != client.ID() {
+			return identity.ErrUnknownPeer
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reached := func(want *identity.Key) bool {
+		cfg, err := client.ClientTLS(want.ID())
+		if err != nil {
+			t.Fatal(err)
+		}
+		serverErr, clientErr := handshake(t, server, cfg)
+		return serverErr == nil && clientErr == nil
+	}
+	for _, step := range []struct {
+		use           []*identity.Key
+		before, after bool
+	}{
+		{[]*identity.Key{before}, true, false},
+		{[]*identity.Key{before, after}, true, true},
+		{[]*identity.Key{after, before}, true, true},
+		{[]*identity.Key{after}, false, true},
+	} {
+		if err := ring.Use(step.use...); err != nil {
+			t.Fatal(err)
+		}
+		if got := reached(before); got != step.before {
+			t.Errorf("%v: the identity before is reached: %v", step.use, got)
+		}
+		if got := reached(after); got != step.after {
+			t.Errorf("%v: the identity after is reached: %v", step.use, got)
+		}
+	}
+	if err := ring.Use(); err == nil {
+		t.Error("a server without an identity")
+	}
+	if before.ID().ServerName() == after.ID().ServerName() || strings.Contains(before.ID().ServerName(), string(before.ID())) {
+		t.Error("the name does not stand for the identity, or tells it")
+	}
+}
+
+// Clients and servers of two builds derive the same name.
+func TestServerName(t *testing.T) {
+	const id = identity.ID("12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X")
+	if got := id.ServerName(); got != "id-9f67bce076c1efe749db139842559696" {
+		t.Errorf("server name is %s", got)
+	}
+}
+
+func TestPEM(t *testing.T) {
+	k, err := identity.Generate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := k.MarshalPEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := identity.ParsePEM(raw)
+	if err != nil || back.ID() != k.ID() {
+		t.Fatalf("%v %v", back, err)
+	}
+	for name, bad := range map[string][]byte{
+		"nothing": nil, "junk": []byte("junk"), "cut": raw[:len(raw)/2],
+		"another type": bytes.ReplaceAll(raw, []byte("PRIVATE KEY"), []byte("PUBLIC KEY")),
+		"no DER":       []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
+	} {
+		if _, err := identity.ParsePEM(bad); err == nil {
+			t.Errorf("%s was accepted", name)
+		}
 	}
 }

@@ -442,27 +442,27 @@ func (n *Node) grpcError(err error) error {
 	return status.Error(codes.Internal, err.Error())
 }
 
-// signerMethods and operatorMethods say who may call what; start-up fails when a
-// served method is missing here.
+// signerMethods and operatorMethods say who may call what (docs/access.md); start-up
+// fails when they do not fit what is served.
 var (
-	signerMethods = map[string]bool{
-		pb.Signer_Status_FullMethodName:       true,
-		pb.Signer_Judge_FullMethodName:        true,
-		pb.Signer_CreateWallet_FullMethodName: true,
-		pb.Signer_AdoptWallet_FullMethodName:  true,
-		pb.Signer_Sign_FullMethodName:         true,
-		pb.Signer_Introduce_FullMethodName:    true,
-		pb.Signer_Recall_FullMethodName:       true,
-		pb.Signer_Exchange_FullMethodName:     true,
+	signerMethods = rpc.Methods{
+		pb.Signer_Status_FullMethodName:       rpc.Coordinator,
+		pb.Signer_Judge_FullMethodName:        rpc.Coordinator,
+		pb.Signer_CreateWallet_FullMethodName: rpc.Coordinator,
+		pb.Signer_AdoptWallet_FullMethodName:  rpc.Coordinator,
+		pb.Signer_Sign_FullMethodName:         rpc.Coordinator,
+		pb.Signer_Introduce_FullMethodName:    rpc.Coordinator,
+		pb.Signer_Recall_FullMethodName:       rpc.Coordinator,
+		pb.Signer_Exchange_FullMethodName:     rpc.Coordinator,
 	}
-	operatorMethods = map[string]bool{
-		pb.Operator_Status_FullMethodName:    true,
-		pb.Operator_Unseal_FullMethodName:    true,
-		pb.Operator_Seal_FullMethodName:      true,
-		pb.Operator_Doctor_FullMethodName:    true,
-		pb.Operator_Introduce_FullMethodName: true,
-		pb.Operator_Recall_FullMethodName:    true,
-		pb.Operator_Exchange_FullMethodName:  true,
-		pb.Operator_Freeze_FullMethodName:    true,
+	operatorMethods = rpc.Methods{
+		pb.Operator_Status_FullMethodName:    rpc.Owner,
+		pb.Operator_Unseal_FullMethodName:    rpc.Owner,
+		pb.Operator_Seal_FullMethodName:      rpc.Owner,
+		pb.Operator_Doctor_FullMethodName:    rpc.Owner,
+		pb.Operator_Introduce_FullMethodName: rpc.Owner,
+		pb.Operator_Recall_FullMethodName:    rpc.Owner,
+		pb.Operator_Exchange_FullMethodName:  rpc.Owner,
+		pb.Operator_Freeze_FullMethodName:    rpc.Owner,
 	}
 )

@@ -11,18 +11,6 @@ import (
 // Every message that leaves a server or a client is a place where a test ends the
 // process: before and after. None of this is in a program that people run.
 
-type crashStream struct {
-	grpc.ServerStream
-	method string
-}
-
-func (s crashStream) SendMsg(m any) error {
-	crashpoint.Hit("rpc.send:" + s.method)
-	err := s.ServerStream.SendMsg(m)
-	crashpoint.Hit("rpc.sent:" + s.method)
-	return err
-}
-
 func crashDialOptions() []grpc.DialOption {
 	if !crashpoint.Enabled {
 		return nil

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -19,7 +17,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"coffer/identity"
-	"coffer/internal/crashpoint"
 )
 
 const (
@@ -44,72 +41,54 @@ const (
 // Server is a gRPC server whose methods are checked when it begins to serve.
 type Server struct {
 	*grpc.Server
-	methods map[string]bool
+	gate *gate
 }
 
-// NewServer demands a client certificate whose identity admit accepts, when the client
-// connects and again at each call: whoever is admitted no more is so at once, on the
-// connections too that it has. methods is the table of full method names that may be called.
-func NewServer(key *identity.Key, admit func(identity.ID) error, methods map[string]bool) (*Server, error) {
+// Identity is what a server proves: an identity.Key, or an identity.Ring.
+type Identity interface {
+	ServerTLS(admit func(identity.ID) error) (*tls.Config, error)
+}
+
+// NewServer demands a client certificate whose identity admit accepts, when it connects
+// and at each call. All its methods are of the role Coordinator.
+func NewServer(key Identity, admit func(identity.ID) error, methods Methods) (*Server, error) {
 	if admit == nil {
 		return nil, errors.New("rpc: admit is not set: a server for anybody is NewPublicServer")
 	}
-	return newServer(key, admit, methods)
+	return newServer(key, admit, &gate{methods: methods, roles: []Role{Coordinator}, authorize: func(_ context.Context, caller identity.ID, _ []byte, _ Role) (string, error) {
+		if err := admit(caller); err != nil {
+			return "", status.Error(codes.PermissionDenied, err.Error())
+		}
+		return "", nil
+	}})
 }
 
-// NewPublicServer serves clients without a certificate: only for services whose
-// every change is itself signed. more comes after the limits that every server has, and may narrow them.
-func NewPublicServer(key *identity.Key, methods map[string]bool, more ...grpc.ServerOption) (*Server, error) {
-	return newServer(key, nil, methods, more...)
+// NewPublicServer takes connections of anybody, with or without a certificate.
+// authorize decides on methods that are not for anybody; without it there are none.
+// more narrows the bounds on sizes and numbers.
+func NewPublicServer(key Identity, methods Methods, authorize Authorize, more ...grpc.ServerOption) (*Server, error) {
+	g := &gate{methods: methods, roles: []Role{Anybody}, authorize: authorize}
+	if authorize != nil {
+		g.roles = append(g.roles, Reader, Initiator, Approver)
+	}
+	return newServer(key, nil, g, more...)
 }
 
-func newServer(key *identity.Key, admit func(identity.ID) error, methods map[string]bool, more ...grpc.ServerOption) (*Server, error) {
+func newServer(key Identity, admit func(identity.ID) error, g *gate, more ...grpc.ServerOption) (*Server, error) {
 	cfg, err := key.ServerTLS(admit)
 	if err != nil {
 		return nil, err
 	}
-	return &Server{Server: grpc.NewServer(options(methods, admit, append(more, grpc.Creds(credentials.NewTLS(cfg)))...)...), methods: methods}, nil
+	return &Server{Server: grpc.NewServer(options(g, append(more, grpc.Creds(credentials.NewTLS(cfg)))...)...), gate: g}, nil
 }
 
-func options(methods map[string]bool, admit func(identity.ID) error, more ...grpc.ServerOption) []grpc.ServerOption {
-	allowed := func(ctx context.Context, method string) error {
-		if !methods[method] {
-			return status.Errorf(codes.PermissionDenied, "method %s may not be called here", method)
-		}
-		if admit == nil {
-			return nil
-		}
-		id, err := PeerID(ctx)
-		if err == nil {
-			err = admit(id)
-		}
-		if err != nil {
-			return status.Error(codes.PermissionDenied, err.Error())
-		}
-		return nil
-	}
+func options(g *gate, more ...grpc.ServerOption) []grpc.ServerOption {
 	return append([]grpc.ServerOption{
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxAnswer), grpc.MaxConcurrentStreams(maxStreams),
-		grpc.MaxHeaderListSize(16 << 10), grpc.ConnectionTimeout(dialWithin),
+		grpc.MaxHeaderListSize(maxHeaders), grpc.ConnectionTimeout(dialWithin),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: serverPing, Timeout: pingWithin}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingEvery / 2, PermitWithoutStream: true}),
-		grpc.UnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-			if err := allowed(ctx, info.FullMethod); err != nil {
-				return nil, err
-			}
-			reply, err := next(ctx, req)
-			crashpoint.Hit("rpc.answer:" + info.FullMethod)
-			return reply, err
-		}),
-		grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-			if err := allowed(stream.Context(), info.FullMethod); err != nil {
-				return err
-			}
-			if crashpoint.Enabled {
-				stream = crashStream{stream, info.FullMethod}
-			}
-			return next(srv, stream)
-		}),
+		grpc.UnaryInterceptor(g.unary), grpc.StreamInterceptor(g.stream),
 	}, more...)
 }
 
@@ -117,7 +96,7 @@ func options(methods map[string]bool, admit func(identity.ID) error, more ...grp
 // maxConns connections at once until Stop; more wait to be accepted. After Stop it
 // returns nil.
 func (s *Server) Serve(l net.Listener) error {
-	if err := s.checkMethods(); err != nil {
+	if err := s.gate.check(s.GetServiceInfo()); err != nil {
 		return errors.Join(err, l.Close())
 	}
 	if err := s.Server.Serve(netutil.LimitListener(l, maxConns)); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
@@ -126,30 +105,7 @@ func (s *Server) Serve(l net.Listener) error {
 	return nil
 }
 
-func (s *Server) checkMethods() error {
-	served := map[string]bool{}
-	for service, info := range s.GetServiceInfo() {
-		for _, m := range info.Methods {
-			served["/"+service+"/"+m.Name] = true
-		}
-	}
-	var wrong []string
-	for m := range served {
-		if _, ok := s.methods[m]; !ok {
-			wrong = append(wrong, m+" is served and not in the table")
-		}
-	}
-	for m := range s.methods {
-		if !served[m] {
-			wrong = append(wrong, m+" is in the table and not served")
-		}
-	}
-	if len(wrong) > 0 {
-		slices.Sort(wrong)
-		return fmt.Errorf("rpc: who may call what does not fit the service: %s", strings.Join(wrong, "; "))
-	}
-	return nil
-}
+var errNoCertificate = errors.New("the caller showed no certificate")
 
 // PeerID is the identity that the caller of a method proved.
 func PeerID(ctx context.Context) (identity.ID, error) {
@@ -160,6 +116,9 @@ func PeerID(ctx context.Context) (identity.ID, error) {
 	info, ok := p.AuthInfo.(credentials.TLSInfo)
 	if !ok {
 		return "", errors.New("rpc: the caller came without TLS")
+	}
+	if len(info.State.PeerCertificates) == 0 {
+		return "", errNoCertificate
 	}
 	return identity.PeerID(info.State)
 }
@@ -178,6 +137,34 @@ func DialAnonymous(want identity.ID, address string) (*grpc.ClientConn, error) {
 	return dial(address, identity.AnonymousTLS(want))
 }
 
+// Grants is what a person or a service calls a coordinator with: a key that the grants
+// are of, and at each call a grant.
+type Grants interface {
+	Key() *identity.Key
+	Grant(ctx context.Context) ([]byte, error)
+}
+
+// DialGranted is Dial with a grant attached to each call.
+func DialGranted(g Grants, want identity.ID, address string) (*grpc.ClientConn, error) {
+	cfg, err := g.Key().ClientTLS(want)
+	if err != nil {
+		return nil, err
+	}
+	return dial(address, cfg, grpc.WithPerRPCCredentials(perCall{g}))
+}
+
+type perCall struct{ grants Grants }
+
+func (p perCall) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
+	grant, err := p.grants.Grant(ctx)
+	if err != nil {
+		return nil, status.Error(codes.Unauthenticated, err.Error())
+	}
+	return map[string]string{grantHeader: string(grant)}, nil
+}
+
+func (perCall) RequireTransportSecurity() bool { return true }
+
 // DialWhere is Dial for a server that may move: every connection begins with asking
 // where it is. After a move, ResetConnectBackoff on the connection tries at once.
 func DialWhere(key *identity.Key, want identity.ID, where func() string) (*grpc.ClientConn, error) {
@@ -192,11 +179,11 @@ func DialWhere(key *identity.Key, want identity.ID, where func() string) (*grpc.
 		}))...)
 }
 
-func dial(address string, cfg *tls.Config) (*grpc.ClientConn, error) {
+func dial(address string, cfg *tls.Config, more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	if _, _, err := net.SplitHostPort(address); err != nil {
 		return nil, fmt.Errorf("address %q is not host:port: %w", address, err)
 	}
-	return grpc.NewClient("passthrough:///"+address, append(clientOptions(), grpc.WithTransportCredentials(credentials.NewTLS(cfg)))...)
+	return grpc.NewClient("passthrough:///"+address, append(append(clientOptions(), grpc.WithTransportCredentials(credentials.NewTLS(cfg))), more...)...)
 }
 
 func clientOptions() []grpc.DialOption {

@@ -4,12 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"maps"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,10 +31,14 @@ func key(t *testing.T) *identity.Key {
 	return k
 }
 
-var all = map[string]bool{
-	pb.Operator_Status_FullMethodName: true, pb.Operator_Unseal_FullMethodName: true, pb.Operator_Seal_FullMethodName: false,
-	pb.Operator_Doctor_FullMethodName: true, pb.Operator_Introduce_FullMethodName: true, pb.Operator_Recall_FullMethodName: true,
-	pb.Operator_Exchange_FullMethodName: true, pb.Operator_Freeze_FullMethodName: true,
+// table is the Operator service's, for one role; nobody may Seal.
+func table(role rpc.Role) rpc.Methods {
+	out := rpc.Methods{}
+	for _, m := range pb.Operator_ServiceDesc.Methods {
+		out["/"+pb.Operator_ServiceDesc.ServiceName+"/"+m.MethodName] = role
+	}
+	out[pb.Operator_Seal_FullMethodName] = rpc.Nobody
+	return out
 }
 
 type operator struct {
@@ -99,7 +101,7 @@ func TestMutualTLS(t *testing.T) {
 			return identity.ErrUnknownPeer
 		}
 		return nil
-	}, all)
+	}, table(rpc.Coordinator))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,39 +146,9 @@ func TestMutualTLS(t *testing.T) {
 	}
 }
 
-// Who is admitted no more has a connection still: its next call is refused.
-func TestAdmittedAtEachCall(t *testing.T) {
-	server, client := key(t), key(t)
-	var out atomic.Bool
-	s, err := rpc.NewServer(server, func(identity.ID) error {
-		if out.Load() {
-			return identity.ErrUnknownPeer
-		}
-		return nil
-	}, all)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := listen(t)
-	serve(t, s, l)
-	conn, err := rpc.Dial(client, server.ID(), l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	api := pb.NewOperatorClient(conn)
-	if _, err := api.Status(t.Context(), &pb.StatusRequest{}); err != nil {
-		t.Fatal(err)
-	}
-	out.Store(true)
-	if _, err := api.Status(t.Context(), &pb.StatusRequest{}); status.Code(err) != codes.PermissionDenied {
-		t.Errorf("call after the removal: %v", err)
-	}
-}
-
 func TestPublicServer(t *testing.T) {
 	server, stranger := key(t), key(t)
-	s, err := rpc.NewPublicServer(server, all)
+	s, err := rpc.NewPublicServer(server, table(rpc.Anybody), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +162,7 @@ func TestPublicServer(t *testing.T) {
 	if ask(t, conn, err) == nil {
 		t.Error("a server with another key was believed")
 	}
-	if _, err := rpc.NewServer(server, nil, all); err == nil {
+	if _, err := rpc.NewServer(server, nil, table(rpc.Coordinator)); err == nil {
 		t.Error("a mutual server without admit was made")
 	}
 }
@@ -199,7 +171,7 @@ func TestPublicServer(t *testing.T) {
 // that does not fit the service does not start.
 func TestMethodTable(t *testing.T) {
 	server := key(t)
-	s, err := rpc.NewPublicServer(server, all)
+	s, err := rpc.NewPublicServer(server, table(rpc.Anybody), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,24 +187,33 @@ func TestMethodTable(t *testing.T) {
 		t.Errorf("a denied method: %v", err)
 	}
 
-	more, fewer := maps.Clone(all), maps.Clone(all)
-	more["/x/Y"] = true
-	delete(fewer, pb.Operator_Seal_FullMethodName)
-	for name, methods := range map[string]map[string]bool{"served and not in the table": fewer, "in the table and not served": more} {
-		s, err := rpc.NewPublicServer(server, methods)
+	change := func(do func(rpc.Methods)) rpc.Methods {
+		out := table(rpc.Anybody)
+		do(out)
+		return out
+	}
+	for want, methods := range map[string]rpc.Methods{
+		"served and not in the table": change(func(m rpc.Methods) { delete(m, pb.Operator_Seal_FullMethodName) }),
+		"in the table and not served": change(func(m rpc.Methods) { m["/x/Y"] = rpc.Anybody }),
+		`is for "reader", which`:      change(func(m rpc.Methods) { m[pb.Operator_Status_FullMethodName] = rpc.Reader }),
+		`is for "owner", which`:       change(func(m rpc.Methods) { m[pb.Operator_Status_FullMethodName] = rpc.Owner }),
+		`is for "coordinator", which`: change(func(m rpc.Methods) { m[pb.Operator_Status_FullMethodName] = rpc.Coordinator }),
+		`is for "", which`:            change(func(m rpc.Methods) { m[pb.Operator_Status_FullMethodName] = "" }),
+	} {
+		s, err := rpc.NewPublicServer(server, methods, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		pb.RegisterOperatorServer(s, &operator{})
-		if err := s.Serve(listen(t)); err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("%s: %v", name, err)
+		if err := s.Serve(listen(t)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
 		}
 	}
 }
 
 func TestMessageTooLarge(t *testing.T) {
 	server := key(t)
-	s, err := rpc.NewPublicServer(server, all)
+	s, err := rpc.NewPublicServer(server, table(rpc.Anybody), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,7 +233,7 @@ func TestMessageTooLarge(t *testing.T) {
 // Connections beyond the bound wait until another one ends.
 func TestConnectionsAreBounded(t *testing.T) {
 	server := key(t)
-	s, err := rpc.NewPublicServer(server, all)
+	s, err := rpc.NewPublicServer(server, table(rpc.Anybody), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -306,7 +287,7 @@ func TestUnixSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "s.sock")
-	if _, _, err := rpc.NewUnixServer(path, all); err == nil || !strings.Contains(err.Error(), "chmod 700") {
+	if _, _, err := rpc.NewUnixServer(path, table(rpc.Owner)); err == nil || !strings.Contains(err.Error(), "chmod 700") {
 		t.Fatalf("a directory that others can enter: %v", err)
 	}
 	if err := os.Chmod(dir, 0o700); err != nil {
@@ -324,7 +305,7 @@ func TestUnixSocket(t *testing.T) {
 	if _, err := rpc.DialUnix(path); err == nil {
 		t.Fatal("a dead socket was dialled")
 	}
-	s, l, err := rpc.NewUnixServer(path, all)
+	s, l, err := rpc.NewUnixServer(path, table(rpc.Owner))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -337,14 +318,14 @@ func TestUnixSocket(t *testing.T) {
 	if err := ask(t, conn, err); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := rpc.NewUnixServer(path, all); err == nil || !strings.Contains(err.Error(), "another process has") {
+	if _, _, err := rpc.NewUnixServer(path, table(rpc.Owner)); err == nil || !strings.Contains(err.Error(), "another process has") {
 		t.Fatalf("a socket in use was taken over: %v", err)
 	}
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := rpc.NewUnixServer(file, all); err == nil || !strings.Contains(err.Error(), "no socket") {
+	if _, _, err := rpc.NewUnixServer(file, table(rpc.Owner)); err == nil || !strings.Contains(err.Error(), "no socket") {
 		t.Fatalf("a file was taken for a socket: %v", err)
 	}
 	if _, err := rpc.DialUnix(filepath.Join(dir, "none")); !errors.Is(err, os.ErrNotExist) {

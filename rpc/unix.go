@@ -19,8 +19,9 @@ var backoffConfig = backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier
 
 // NewUnixServer listens on a Unix socket that its owner alone can open, mode 0600
 // in a directory that others cannot enter. A socket that a killed process left
-// behind is replaced; one on which somebody answers is not.
-func NewUnixServer(path string, methods map[string]bool) (*Server, net.Listener, error) {
+// behind is replaced; one on which somebody answers is not. All its methods are of the
+// role Owner.
+func NewUnixServer(path string, methods Methods) (*Server, net.Listener, error) {
 	info, err := os.Stat(filepath.Dir(path))
 	if err != nil {
 		return nil, nil, fmt.Errorf("operator's socket: %w", err)
@@ -41,7 +42,8 @@ func NewUnixServer(path string, methods map[string]bool) (*Server, net.Listener,
 	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("operator's socket: %w", err), l.Close())
 	}
-	return &Server{Server: grpc.NewServer(options(methods, nil)...), methods: methods}, ownListener{l}, nil
+	g := &gate{methods: methods, roles: []Role{Owner}}
+	return &Server{Server: grpc.NewServer(options(g)...), gate: g}, ownListener{l}, nil
 }
 
 // removeStale removes a socket only when the kernel says that nobody listens on it.

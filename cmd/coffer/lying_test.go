@@ -124,14 +124,14 @@ func (l *liar) Charter(context.Context, *pb.CharterRequest) (*pb.CharterResponse
 
 func (l *liar) serve(t *testing.T, w *cluster.Treasury) (addr string) {
 	t.Helper()
-	methods := map[string]bool{}
+	methods := rpc.Methods{}
 	for _, m := range pb.Coordinator_ServiceDesc.Methods {
-		methods["/"+pb.Coordinator_ServiceDesc.ServiceName+"/"+m.MethodName] = true
+		methods["/"+pb.Coordinator_ServiceDesc.ServiceName+"/"+m.MethodName] = rpc.Anybody
 	}
 	for _, m := range pb.Coordinator_ServiceDesc.Streams {
-		methods["/"+pb.Coordinator_ServiceDesc.ServiceName+"/"+m.StreamName] = true
+		methods["/"+pb.Coordinator_ServiceDesc.ServiceName+"/"+m.StreamName] = rpc.Anybody
 	}
-	server, err := rpc.NewPublicServer(w.DeskKey, methods)
+	server, err := rpc.NewPublicServer(w.DeskKey, methods, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -124,7 +124,7 @@ var Rules = []Rule{
 var Meeting = []string{
 	"coffer/canon", "coffer/party", "coffer/identity", "coffer/credential", // names and keys
 	"coffer/charter", "coffer/wallet", "coffer/policy", "coffer/intent", "coffer/approval", "coffer/verdict", "coffer/partial", "coffer/chain/evm/...", // the pure stages
-	"coffer/proto/...", "coffer/rpc", // what travels between them
+	"coffer/proto/...", "coffer/rpc", "coffer/access", // what travels between them
 	"coffer/audit", "coffer/store", "coffer/internal/datadir", "coffer/internal/nearest", "coffer/internal/doctor", "coffer/internal/addressbook", // each has its own directory, made and opened by the same code
 	"coffer/observe", "coffer/hook", // what an operator watches, and is told
 	"coffer/internal/anchor",     // ties the two together
