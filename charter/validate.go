@@ -240,7 +240,8 @@ func (v *validator) credential(where string, k credential.Key, owner string) {
 		v.fail(where, "%s: %w", owner, err)
 		return
 	}
-	v.key(where, k.Public+"\n", owner)
+	// By the key inside: the same secret in a file and in a passkey is one.
+	v.key(where, k.Bare()+"\n", owner)
 }
 
 func (v *validator) money() {

@@ -441,8 +441,9 @@ func TestParseKeyRefuses(t *testing.T) {
 		"trailing bytes":    {line(append(raw(b64), 0)), credential.ErrMalformedKey},
 		"cut short":         {line(raw(b64)[:40]), credential.ErrMalformedKey},
 		"31 byte point":     {line(edBlob(make([]byte, 31))), credential.ErrMalformedKey},
-		"sk ed25519":        {"sk-ssh-ed25519@openssh.com AAAA", credential.ErrUnsupportedKey},
-		"sk ecdsa":          {"sk-ecdsa-sha2-nistp256@openssh.com AAAA", credential.ErrUnsupportedKey},
+		"sk ed25519":        {"sk-ssh-ed25519@openssh.com AAAA", credential.ErrMalformedKey},
+		"sk ecdsa":          {"sk-ecdsa-sha2-nistp256@openssh.com AAAA", credential.ErrMalformedKey},
+		"sk unknown":        {"sk-ssh-ed448@openssh.com AAAA", credential.ErrUnsupportedKey},
 		"certificate":       {"ssh-ed25519-cert-v01@openssh.com AAAA", credential.ErrUnsupportedKey},
 		"dsa":               {"ssh-dss AAAA", credential.ErrUnsupportedKey},
 		"p384":              {"ecdsa-sha2-nistp384 AAAA", credential.ErrUnsupportedKey},
@@ -643,7 +644,7 @@ func TestVerifyRefuses(t *testing.T) {
 		"other namespace":     {sign(t, alice, "file", message), credential.ErrNamespace},
 		"other message":       {sign(t, alice, namespace, []byte("other")), credential.ErrSignature},
 		"message prefix":      {sign(t, alice, namespace, message[:31]), credential.ErrSignature},
-		"sk key":              {skSignature(t), credential.ErrUnsupportedKey},
+		"sk key":              {skSignature(t), credential.ErrOtherKey},
 		"certificate":         {certSignature(t), credential.ErrUnsupportedKey},
 	}
 	for name, c := range cases {

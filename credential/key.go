@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
+	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"strings"
@@ -13,8 +14,16 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// KindSSH is the kind of a Key whose Public is an OpenSSH public key line.
-const KindSSH = "ssh"
+// The kinds of Key, which rules name.
+const (
+	// KindSSH: Public is an OpenSSH public key line; the secret is a file's or an agent's.
+	KindSSH = "ssh"
+	// KindSK: Public is an OpenSSH line of a security key (FIDO), which signs only
+	// when it was touched and knows who touched it.
+	KindSK = "ssh-sk"
+	// KindWebAuthn: Public is a line of ours about a passkey; see NewWebAuthnKey.
+	KindWebAuthn = "webauthn"
+)
 
 const (
 	minRSABits = 3072
@@ -24,48 +33,80 @@ const (
 )
 
 // Key is a public key in its only accepted spelling, so that two Keys are of the
-// same secret exactly when they are equal. Make one with ParseKey.
+// same secret, held in the same way, exactly when they are equal. Make one with ParseKey.
 type Key struct {
 	Kind   string `json:"kind"`
 	Public string `json:"public"`
 }
 
-// ParseKey reads one line as in id_ed25519.pub. A comment is dropped; options, as
-// authorized_keys has them, are refused because nothing here would obey them.
+// ParseKey reads one line as in id_ed25519.pub, or a passkey's as coffer enrol shows
+// it. A comment is dropped; options, as authorized_keys has them, are refused because
+// nothing here would obey them.
 func ParseKey(line string) (Key, error) {
+	p, err := parseKey(line)
+	return p.key, err
+}
+
+// parsed is a key that was taken apart.
+type parsed struct {
+	key Key
+	ssh ssh.PublicKey // of a passkey: the plain key inside
+	rp  string        // of a passkey
+}
+
+func parseKey(line string) (parsed, error) {
 	if len(line) > maxLine {
-		return Key{}, fmt.Errorf("%w: it is longer than %d bytes", ErrMalformedKey, maxLine)
+		return parsed{}, fmt.Errorf("%w: it is longer than %d bytes", ErrMalformedKey, maxLine)
 	}
 	line = strings.TrimRight(line, "\r\n")
 	if strings.ContainsAny(line, "\r\n") {
-		return Key{}, fmt.Errorf("%w: give exactly one line", ErrMalformedKey)
+		return parsed{}, fmt.Errorf("%w: give exactly one line", ErrMalformedKey)
 	}
 	fields := strings.Fields(line)
 	if len(fields) < 2 {
-		return Key{}, fmt.Errorf("%w: want a key type and base64, as in the .pub file that ssh-keygen writes", ErrMalformedKey)
+		return parsed{}, fmt.Errorf("%w: want a key type and base64, as in the .pub file that ssh-keygen writes", ErrMalformedKey)
 	}
 	if strings.HasPrefix(fields[0], "-----BEGIN") {
-		return Key{}, fmt.Errorf("%w: this is the private key; give the .pub file", ErrMalformedKey)
+		return parsed{}, fmt.Errorf("%w: this is the private key; give the .pub file", ErrMalformedKey)
 	}
-	if err := acceptedType(fields[0]); err != nil {
-		return Key{}, err
+	if fields[0] == KindWebAuthn {
+		return parseWebAuthn(fields)
 	}
-	blob, err := base64.StdEncoding.Strict().DecodeString(fields[1])
+	pub, err := parseLine(fields[0], fields[1])
 	if err != nil {
-		return Key{}, fmt.Errorf("%w: %s is not followed by valid base64", ErrMalformedKey, fields[0])
+		return parsed{}, err
+	}
+	return parsed{key: keyOf(pub), ssh: pub}, nil
+}
+
+func parseLine(name, encoded string) (ssh.PublicKey, error) {
+	if err := acceptedType(name); err != nil {
+		return nil, err
+	}
+	blob, err := base64.StdEncoding.Strict().DecodeString(encoded)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s is not followed by valid base64", ErrMalformedKey, name)
 	}
 	pub, err := parseBlob(blob)
 	if err != nil {
-		return Key{}, err
+		return nil, err
 	}
-	if pub.Type() != fields[0] {
-		return Key{}, fmt.Errorf("%w: the line says %s, the key inside is %s", ErrMalformedKey, fields[0], pub.Type())
+	if pub.Type() != name {
+		return nil, fmt.Errorf("%w: the line says %s, the key inside is %s", ErrMalformedKey, name, pub.Type())
 	}
-	return keyOf(pub), nil
+	return pub, nil
 }
 
 func keyOf(pub ssh.PublicKey) Key {
-	return Key{Kind: KindSSH, Public: pub.Type() + " " + base64.StdEncoding.EncodeToString(pub.Marshal())}
+	kind := KindSSH
+	if securityKey(pub) {
+		kind = KindSK
+	}
+	return Key{Kind: kind, Public: sshLine(pub)}
+}
+
+func sshLine(pub ssh.PublicKey) string {
+	return pub.Type() + " " + base64.StdEncoding.EncodeToString(pub.Marshal())
 }
 
 // parseBlob accepts a wire-format public key of an accepted type in its one encoding.
@@ -86,12 +127,12 @@ func parseBlob(blob []byte) (ssh.PublicKey, error) {
 func acceptedType(name string) error {
 	const use = "use ssh-keygen -t ed25519"
 	switch {
-	case name == ssh.KeyAlgoED25519, name == ssh.KeyAlgoECDSA256, name == ssh.KeyAlgoRSA:
+	case name == ssh.KeyAlgoED25519, name == ssh.KeyAlgoECDSA256, name == ssh.KeyAlgoRSA, name == ssh.KeyAlgoSKED25519, name == ssh.KeyAlgoSKECDSA256:
 		return nil
 	case strings.Contains(name, "-cert-"):
 		return fmt.Errorf("%w: %s is a certificate; give the plain public key", ErrUnsupportedKey, name)
 	case strings.HasPrefix(name, "sk-"):
-		return fmt.Errorf("%w: %s is of a security key, which is not supported yet; %s", ErrUnsupportedKey, name, use)
+		return fmt.Errorf("%w: type %s; use ssh-keygen -t ed25519-sk -O verify-required", ErrUnsupportedKey, name)
 	case strings.HasPrefix(name, "ssh-"), strings.HasPrefix(name, "ecdsa-"):
 		return fmt.Errorf("%w: type %s; %s", ErrUnsupportedKey, name, use)
 	}
@@ -105,6 +146,11 @@ func accepted(pub ssh.PublicKey) error {
 	inner, ok := pub.(ssh.CryptoPublicKey)
 	if !ok {
 		return fmt.Errorf("%w: type %s", ErrUnsupportedKey, pub.Type())
+	}
+	if securityKey(pub) {
+		if err := acceptedApplication(pub); err != nil {
+			return err
+		}
 	}
 	switch k := inner.CryptoPublicKey().(type) {
 	case ed25519.PublicKey:
@@ -170,36 +216,55 @@ func weakEd25519(k ed25519.PublicKey) bool {
 // Validate reports whether k is exactly what ParseKey would make of it; for keys
 // that were decoded from a file rather than parsed.
 func (k Key) Validate() error {
-	_, err := k.public()
+	_, err := k.parse()
 	return err
 }
 
-func (k Key) public() (ssh.PublicKey, error) {
-	if k.Kind != KindSSH {
-		return nil, fmt.Errorf("%w: kind %.40q, want %q", ErrUnsupportedKey, k.Kind, KindSSH)
+func (k Key) parse() (parsed, error) {
+	switch k.Kind {
+	case KindSSH, KindSK, KindWebAuthn:
+	default:
+		return parsed{}, fmt.Errorf("%w: kind %.40q, want %q, %q or %q", ErrUnsupportedKey, k.Kind, KindSSH, KindSK, KindWebAuthn)
 	}
-	parsed, err := ParseKey(k.Public)
+	p, err := parseKey(k.Public)
 	if err != nil {
-		return nil, err
+		return parsed{}, err
 	}
-	if parsed != k {
-		return nil, fmt.Errorf("%w: spell it without comment or spaces: %s", ErrMalformedKey, parsed.Public)
+	if p.key.Kind != k.Kind {
+		return parsed{}, fmt.Errorf("%w: a key of kind %q is called %q", ErrUnsupportedKey, p.key.Kind, k.Kind)
 	}
-	_, encoded, _ := strings.Cut(k.Public, " ")
-	blob, err := base64.StdEncoding.DecodeString(encoded)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMalformedKey, err)
+	if p.key != k {
+		return parsed{}, fmt.Errorf("%w: spell it without comment or spaces: %s", ErrMalformedKey, p.key.Public)
 	}
-	return ssh.ParsePublicKey(blob)
+	return p, nil
 }
 
-// Fingerprint is OpenSSH's "SHA256:…", or "" for a key that is not valid.
-func (k Key) Fingerprint() string {
-	pub, err := k.public()
+// Bare is the plain public key inside k as an OpenSSH line, without what says how
+// the secret is held, or "" for a key that is not valid. Two keys with the same Bare
+// have the same secret, and must not pass for two people's.
+func (k Key) Bare() string {
+	p, err := k.parse()
 	if err != nil {
 		return ""
 	}
-	return ssh.FingerprintSHA256(pub)
+	pub, err := bare(p.ssh)
+	if err != nil {
+		return ""
+	}
+	return sshLine(pub)
+}
+
+// Fingerprint is "SHA256:…", for an SSH key OpenSSH's, or "" for a key that is not valid.
+func (k Key) Fingerprint() string {
+	p, err := k.parse()
+	if err != nil {
+		return ""
+	}
+	if k.Kind == KindWebAuthn {
+		sum := sha256.Sum256([]byte(k.Public))
+		return "SHA256:" + base64.RawStdEncoding.EncodeToString(sum[:])
+	}
+	return ssh.FingerprintSHA256(p.ssh)
 }
 
 // IsZero reports that no key is named.

@@ -93,6 +93,9 @@ func Open(path string, passphrase func(prompt string) ([]byte, error)) (Signer, 
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
 		return nil, fmt.Errorf("open key %s: its mode is %04o, others could read it; chmod 600 it", path, mode)
 	}
+	if _, ok := handleOf(raw); ok {
+		return nil, fmt.Errorf("open key %s: it is only the handle of a security key, which ssh-agent signs with; run ssh-add %s, then name %s.pub", path, path, path)
+	}
 	secret, err := ssh.ParsePrivateKey(raw)
 	var missing *ssh.PassphraseMissingError
 	if errors.As(err, &missing) {
@@ -134,11 +137,14 @@ type agentSigner struct {
 
 // Agent makes a Signer of the agent that listens on socket and holds k.
 func Agent(socket string, k Key) (Signer, error) {
-	pub, err := k.public()
+	p, err := k.parse()
 	if err != nil {
 		return nil, err
 	}
-	s := &agentSigner{socket: socket, key: k, pub: pub}
+	if k.Kind == KindWebAuthn {
+		return nil, fmt.Errorf("%w: it holds no passkeys; a browser does", ErrUnsupportedKey)
+	}
+	s := &agentSigner{socket: socket, key: k, pub: p.ssh}
 	if err := s.with(s.holds); err != nil {
 		return nil, err
 	}
@@ -176,6 +182,10 @@ func (s *agentSigner) holds(a agent.ExtendedAgent) error {
 func (s *agentSigner) Sign(namespace string, message []byte) (out []byte, err error) {
 	err = s.with(func(a agent.ExtendedAgent) error {
 		sig, err := sshsig.Sign(bytes.NewReader(message), remote{a, s.pub}, hash, namespace)
+		if err != nil && s.key.Kind == KindSK {
+			// The agent says no more than "failure": no touch, a wrong PIN, the key not plugged in.
+			return fmt.Errorf("%w: the security key %s did not sign: %w; is it plugged in, was it touched in time, could the agent ask for its PIN (SSH_ASKPASS)?", ErrAgent, s.key.Fingerprint(), err)
+		}
 		if err != nil {
 			return fmt.Errorf("%w: sign with %s: %w", ErrAgent, s.key.Fingerprint(), err)
 		}
@@ -183,6 +193,25 @@ func (s *agentSigner) Sign(namespace string, message []byte) (out []byte, err er
 		return err
 	})
 	return out, err
+}
+
+// Announced is key, told about on w before it signs if it waits for a touch. Others
+// it returns as they are.
+func Announced(key Signer, w io.Writer) Signer {
+	if key.Key().Kind != KindSK {
+		return key
+	}
+	return announced{key, w}
+}
+
+type announced struct {
+	Signer
+	w io.Writer
+}
+
+func (a announced) Sign(namespace string, message []byte) ([]byte, error) {
+	fmt.Fprintf(a.w, "touch your security key %s\n", a.Key().Fingerprint())
+	return a.Signer.Sign(namespace, message)
 }
 
 // remote is one connection to an agent as an ssh.AlgorithmSigner.
