@@ -28,7 +28,7 @@ const (
 // tests and replays worth something.
 var Pure = []string{
 	"coffer/canon", "coffer/party", "coffer/policy", "coffer/intent", "coffer/approval", "coffer/chain/evm",
-	"coffer/gate", "coffer/envelope", "coffer/signing", "coffer/dkg", "coffer/partial", "coffer/verdict", "coffer/wallet",
+	"coffer/gate", "coffer/envelope", "coffer/signing", "coffer/dkg", "coffer/partial", "coffer/verdict", "coffer/wallet", "coffer/authority",
 }
 
 // Rules are checked one by one. A rule whose Who matches no package fails: it
@@ -80,7 +80,7 @@ var Rules = []Rule{
 	},
 	{
 		Name:   "shared stages know no secrets",
-		Who:    []string{"coffer/partial", "coffer/verdict", "coffer/wallet", "coffer/chain/...", "coffer/charter", "coffer/intent", "coffer/approval", "coffer/policy"},
+		Who:    []string{"coffer/partial", "coffer/verdict", "coffer/wallet", "coffer/chain/...", "coffer/charter", "coffer/intent", "coffer/approval", "coffer/policy", "coffer/authority/..."},
 		Never:  []string{"coffer/engine/...", "coffer/keyshare/...", "coffer/keystore/...", "coffer/gate/...", tssLib},
 		Linked: true,
 		Reason: "what both sides of the trust boundary use knows no secrets",
@@ -123,7 +123,7 @@ var Rules = []Rule{
 // messages and the stages that hold no secret.
 var Meeting = []string{
 	"coffer/canon", "coffer/party", "coffer/identity", "coffer/credential", // names and keys
-	"coffer/charter", "coffer/wallet", "coffer/policy", "coffer/intent", "coffer/approval", "coffer/verdict", "coffer/partial", "coffer/chain/evm/...", // the pure stages
+	"coffer/charter", "coffer/wallet", "coffer/policy", "coffer/intent", "coffer/approval", "coffer/authority/...", "coffer/verdict", "coffer/partial", "coffer/chain/evm/...", // the pure stages
 	"coffer/proto/...", "coffer/rpc", "coffer/access", // what travels between them
 	"coffer/audit", "coffer/store", "coffer/internal/datadir", "coffer/internal/nearest", "coffer/internal/doctor", "coffer/internal/addressbook", // each has its own directory, made and opened by the same code
 	"coffer/observe", "coffer/hook", // what an operator watches, and is told

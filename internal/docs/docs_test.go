@@ -425,6 +425,7 @@ func TestCodesAreExplained(t *testing.T) {
 	for heading, list := range map[string][]source{
 		"Rules":                        {{"policy", constants("Code")}},
 		"Statements":                   {{"approval", constants("Code")}},
+		"Authority records":            {{"authority", constants("Code")}},
 		"Faults of the engine":         {{"engine", constants("Code")}},
 		"Faults of envelopes":          {{"envelope", constants("Code")}},
 		"Faults of sessions":           {{"signing", constants("Code")}},

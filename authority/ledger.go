@@ -1,0 +1,817 @@
+package authority
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"coffer/approval"
+	"coffer/canon"
+	"coffer/charter"
+	"coffer/credential"
+	"coffer/identity"
+	"coffer/party"
+)
+
+const (
+	// MaxFreezes is how many active freezes one author has. With so many the whole
+	// cluster counts as frozen by that author, so that no order of arrival and no flood
+	// makes a difference between signers, or a freeze do less than it says.
+	MaxFreezes = 16
+	// MaxOrders is how many intents one person's orders are remembered about, and
+	// maxAllOrders all people's.
+	MaxOrders    = 256
+	maxAllOrders = 2048
+	// MaxRefs is how many records are compared at once.
+	MaxRefs = 4096
+	// orderFor is how long an order is remembered, in seconds: longer than any intent
+	// that it can be about lives.
+	orderFor = 31 * 24 * 3600
+)
+
+// Ledger is what a set of records comes to. It is in memory, for one goroutine, and
+// asks nothing: the time comes with each call. The same records lead to the same ledger
+// in whatever order they come, but for delays that have not passed everywhere and for
+// statements that were over before they came; receipts make up for both.
+//
+// A ledger with an identity is a signer's: delays pass in it, and it signs receipts. One
+// without is an observer's, at a coordinator or a person: it believes that a version is
+// in force when Need signers say so.
+type Ledger struct {
+	root  *charter.Charter
+	self  *identity.Key
+	now   int64 // the latest that was told
+	chain []*charter.Charter
+	items map[canon.Digest]*item
+	turn  int // of Missing
+
+	lifted map[canon.Digest]bool
+	dirty  map[canon.Digest]bool
+}
+
+// item is a record whose parts have all been verified.
+type item struct {
+	Kept
+	id     canon.Digest
+	said   []said
+	freeze *Freeze
+}
+
+// said is a statement whose signature holds under a key that some version of the charter
+// that is or was in force lists for that person. Whether it counts is another question.
+type said struct {
+	signed approval.Signed
+	*approval.Statement
+	key credential.Key
+}
+
+// NewLedger begins with version 1 of the charter, which the caller has verified and
+// pinned. self is the identity of the signer whose ledger it is, or nil for an observer.
+func NewLedger(root *charter.Charter, self *identity.Key) (*Ledger, error) {
+	if root == nil || root.Version != 1 {
+		return nil, errors.New("a ledger begins with version 1 of the charter")
+	}
+	return &Ledger{
+		root: root, self: self, chain: []*charter.Charter{root},
+		items: map[canon.Digest]*item{}, lifted: map[canon.Digest]bool{}, dirty: map[canon.Digest]bool{},
+	}, nil
+}
+
+// Use changes the identity that signs receipts, once another one is in the charter. What
+// is in force gets a receipt of it.
+func (l *Ledger) Use(self *identity.Key, now int64) []Event {
+	l.self = self
+	return l.settle(now)
+}
+
+// InForce is the version of the charter that counts now.
+func (l *Ledger) InForce() *charter.Charter { return l.chain[len(l.chain)-1] }
+
+// Charter finds a version that is or was in force by its digest.
+func (l *Ledger) Charter(d canon.Digest) (*charter.Charter, bool) {
+	for _, c := range slices.Backward(l.chain) {
+		if c.Digest() == d {
+			return c, true
+		}
+	}
+	return nil, false
+}
+
+// History is every version that is or was in force, from the first.
+func (l *Ledger) History() []*charter.Charter { return slices.Clone(l.chain) }
+
+// EventKind says what became new.
+type EventKind string
+
+const (
+	EventSigned          EventKind = "signed"           // statements or receipts were added; worth handing on
+	EventCharterComplete EventKind = "charter_complete" // enough admins signed; it waits for its delay
+	EventCharterInForce  EventKind = "charter_in_force"
+	EventFork            EventKind = "fork" // two complete versions of one number, of the charter or a list
+	EventListInForce     EventKind = "list_in_force"
+	EventFrozen          EventKind = "frozen"
+	EventLifted          EventKind = "lifted"
+	EventOrder           EventKind = "order"
+	EventDropped         EventKind = "dropped" // a part of the record does not hold; whoever sent it lies or errs
+)
+
+// Event is something new, for logs, alarms, audit and gossip. Every change of a record
+// has at least one.
+type Event struct {
+	Kind   EventKind
+	Record canon.Digest
+	Of     Kind
+	Text   string // for people, on one line
+}
+
+// Add verifies every part of a record, and unions what holds with what is here. An error
+// says that nothing new was taken and why; it wraps *Refusal. A record that is here
+// already gives neither events nor an error.
+func (l *Ledger) Add(r Record, now int64) ([]Event, error) {
+	l.now = max(l.now, now)
+	if err := r.validate(); err != nil {
+		return nil, refuse(CodeMalformed, "record: %w", err)
+	}
+	var events []Event
+	var err error
+	switch r.Kind {
+	case KindFreeze:
+		events, err = l.addFreeze(r, now)
+	case KindOrder:
+		events, err = l.addOrder(r, now)
+	case KindCharter, KindList, KindUnfreeze:
+		err = refuse(CodeMalformed, "this build does not read a %s", r.Kind)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return append(events, l.settle(now)...), nil
+}
+
+// Advance says how much uptime passed since the last call: delays run in it, and what is
+// over is forgotten.
+func (l *Ledger) Advance(elapsed time.Duration, now int64) []Event {
+	return l.settle(now)
+}
+
+// settle brings everything to where the records lead.
+func (l *Ledger) settle(now int64) []Event {
+	l.now = max(l.now, now)
+	l.prune()
+	l.sign(now)
+	return nil
+}
+
+func (l *Ledger) touch(it *item, now int64) {
+	it.Arrived = now
+	l.items[it.id] = it
+	l.dirty[it.id] = true
+}
+
+func (l *Ledger) drop(id canon.Digest) {
+	delete(l.items, id)
+	l.dirty[id] = true
+}
+
+// hear verifies a statement about a subject: under the newest version in which that
+// person has that key. An unknown person or key costs no signature check.
+func (l *Ledger) hear(subject canon.Digest, signed approval.Signed) (said, error) {
+	s, err := approval.Parse(signed.Raw)
+	if err != nil {
+		return said{}, refuse(CodeMalformed, "%w", err)
+	}
+	if s.Cluster != l.root.Cluster {
+		return said{}, refuse(CodeCluster, "statement of %q is for cluster %s, this is %s", s.Person, s.Cluster.Short(), l.root.Cluster.Short())
+	}
+	key, err := credential.SignatureKey(signed.Signature)
+	if err != nil {
+		return said{}, refuse(CodeSignature, "statement of %q: %w", s.Person, err)
+	}
+	for _, c := range slices.Backward(l.chain) {
+		if !enrolled(c, s.Person, key) {
+			continue
+		}
+		if _, err := approval.Verify(c, subject, signed); err != nil {
+			return said{}, refuse(CodeSignature, "%w", err)
+		}
+		return said{signed, s, key}, nil
+	}
+	return said{}, refuse(CodeSignature, "no version of the charter lists %q with key %s", s.Person, key.Fingerprint())
+}
+
+func enrolled(c *charter.Charter, person string, key credential.Key) bool {
+	p, ok := c.Person(person)
+	return ok && slices.Contains(p.Keys, key)
+}
+
+// receipts are those of signers of c that hold and are not among the known ones.
+func (l *Ledger) receipts(c *charter.Charter, r Record, known []Receipt) (fresh []Receipt, dropped int) {
+	for _, x := range r.Receipts {
+		if slices.ContainsFunc(known, func(k Receipt) bool { return k.Signer == x.Signer }) {
+			continue
+		}
+		s, ok := c.Signer(x.Signer)
+		if !ok || s.Peer.Verify(receiptMessage(c.Cluster, x.Signer, r.ID(), x.Time), x.Signature) != nil {
+			dropped++
+			continue
+		}
+		fresh = append(fresh, x)
+	}
+	return fresh, dropped
+}
+
+// me is the signer whose ledger this is, under a version of the charter.
+func (l *Ledger) me(c *charter.Charter) (party.ID, bool) {
+	if l.self == nil {
+		return "", false
+	}
+	s, ok := c.SignerByPeer(l.self.ID())
+	return s.Name, ok
+}
+
+// sign adds this signer's receipts to what is in force here.
+func (l *Ledger) sign(now int64) {
+	c := l.InForce()
+	me, ok := l.me(c)
+	if !ok {
+		return
+	}
+	for id, it := range l.items {
+		if it.freeze == nil || slices.ContainsFunc(it.Record.Receipts, func(r Receipt) bool { return r.Signer == me }) {
+			continue
+		}
+		it.Record.Receipts = append(it.Record.Receipts, NewReceipt(l.self, c.Cluster, me, id, now))
+		l.dirty[id] = true
+	}
+}
+
+func (l *Ledger) addFreeze(r Record, now int64) ([]Event, error) {
+	f, err := ParseFreeze(r.Raw)
+	if err != nil {
+		return nil, err
+	}
+	id, c := r.ID(), l.InForce()
+	switch {
+	case f.Cluster != c.Cluster:
+		return nil, refuse(CodeCluster, "the freeze is of cluster %s, this is %s", f.Cluster.Short(), c.Cluster.Short())
+	case l.lifted[id]:
+		return nil, refuse(CodeFreezeLifted, "freeze %s was lifted; freeze anew if that was wrong", id.Short())
+	}
+	it, known := l.items[id]
+	if !known {
+		it = &item{Kept: Kept{Record: Record{Kind: KindFreeze, Raw: r.Raw}}, id: id, freeze: f}
+	}
+	fresh, dropped := l.receipts(c, r, it.Record.Receipts)
+	var events []Event
+	if dropped > 0 {
+		events = append(events, Event{EventDropped, id, KindFreeze, fmt.Sprintf("%d receipts of freeze %s do not hold", dropped, id.Short())})
+	}
+	if known {
+		if len(fresh) == 0 {
+			return events, nil
+		}
+		it.Record.Receipts = append(it.Record.Receipts, fresh...)
+		l.touch(it, now)
+		return append(events, Event{EventSigned, id, KindFreeze, fmt.Sprintf("freeze %s is held by %d signers", id.Short(), len(it.Record.Receipts))}), nil
+	}
+	current, err := l.author(it, r)
+	if err != nil {
+		return nil, err
+	}
+	// Who was removed may freeze no more. A signer's receipt says that it came in time:
+	// a lying signer could freeze by itself as well.
+	if !current && len(fresh) == 0 {
+		return nil, refuse(CodeSignature, "%q may freeze no more, and no signer says that it had this freeze before", f.By)
+	}
+	if l.active(f.By) >= MaxFreezes {
+		return nil, refuse(CodeFreezeLimit, "%q has %d freezes that nobody lifted: all is frozen already", f.By, MaxFreezes)
+	}
+	it.Record.Receipts = fresh
+	l.touch(it, now)
+	return append(events, Event{EventFrozen, id, KindFreeze, fmt.Sprintf("%q froze %s: %s", f.By, f.What(), f.Reason)}), nil
+}
+
+// author verifies who made a freeze, and says whether it is somebody of the version in force.
+func (l *Ledger) author(it *item, r Record) (current bool, err error) {
+	f := it.freeze
+	switch {
+	case len(r.Statements) == 1 && len(r.Signers) == 0:
+		s, err := l.hear(it.id, r.Statements[0])
+		if err != nil {
+			return false, err
+		}
+		if s.Kind != approval.Freeze || s.Person != f.By {
+			return false, refuse(CodeSignature, "the freeze is by %q, the statement is a %s of %q", f.By, s.Kind, s.Person)
+		}
+		it.said, it.Record.Statements = []said{s}, r.Statements
+		return enrolled(l.InForce(), s.Person, s.key), nil
+	case len(r.Signers) == 1 && len(r.Statements) == 0 && string(r.Signers[0].Signer) == f.By:
+		tried := map[identity.ID]bool{}
+		for n, c := range slices.Backward(l.chain) {
+			s, ok := c.Signer(party.ID(f.By))
+			if !ok || tried[s.Peer] {
+				continue
+			}
+			tried[s.Peer] = true
+			if s.Peer.Verify(r.Raw, r.Signers[0].Signature) == nil {
+				it.Record.Signers = r.Signers
+				return n == len(l.chain)-1, nil
+			}
+		}
+		return false, refuse(CodeSignature, "no signer %q of the charter signed the freeze", f.By)
+	}
+	return false, refuse(CodeMalformed, "a freeze has one statement of a person, or one signature of a signer, of whom it names")
+}
+
+// active counts an author's freezes.
+func (l *Ledger) active(by string) (n int) {
+	for _, it := range l.items {
+		if it.freeze != nil && it.freeze.By == by {
+			n++
+		}
+	}
+	return n
+}
+
+func (l *Ledger) addOrder(r Record, now int64) ([]Event, error) {
+	id := r.ID()
+	it, known := l.items[id]
+	if !known {
+		it = &item{Kept: Kept{Record: Record{Kind: KindOrder, Raw: r.Raw}}, id: id}
+	}
+	var events []Event
+	var first error
+	list := slices.Clone(it.said)
+	for _, signed := range r.Statements {
+		if slices.ContainsFunc(list, func(s said) bool { return bytes.Equal(s.signed.Raw, signed.Raw) }) {
+			continue
+		}
+		s, err := l.hear(r.Subject(), signed)
+		switch {
+		case err != nil:
+		case !s.Kind.Narrows():
+			err = refuse(CodeMalformed, "a statement of kind %s is no order about an intent", s.Kind)
+		case s.Issued+orderFor < now:
+			err = refuse(CodeExpired, "the %s of %q was issued at %d, more than 31 days ago; check the clock and sign anew", s.Kind, s.Person, s.Issued)
+		case !l.room(s.Person, s.Statement):
+			err = refuse(CodeLimit, "%q has orders about %d newer intents", s.Person, MaxOrders)
+		}
+		if err != nil {
+			first = cmp.Or(first, err)
+			continue
+		}
+		list = place(list, s)
+	}
+	if len(list) == 0 && first == nil {
+		first = refuse(CodeMalformed, "an order without a statement")
+	}
+	if slices.EqualFunc(list, it.said, func(a, b said) bool { return bytes.Equal(a.signed.Raw, b.signed.Raw) }) {
+		return nil, first
+	}
+	if first != nil {
+		events = append(events, Event{EventDropped, id, KindOrder, first.Error()})
+	}
+	var words []string
+	for _, s := range list {
+		words = append(words, fmt.Sprintf("%s of %q", s.Kind, s.Person))
+	}
+	it.say(list)
+	l.touch(it, now)
+	return append(events, Event{EventOrder, id, KindOrder, fmt.Sprintf("about intent %s: %v", r.Subject().Short(), words)}), nil
+}
+
+func (it *item) say(list []said) {
+	it.said, it.Record.Statements = list, nil
+	for _, s := range list {
+		it.Record.Statements = append(it.Record.Statements, s.signed)
+	}
+}
+
+// place adds a statement. Of one person, kind of statement and kind of key only one
+// stands: the one issued last.
+func place(list []said, s said) []said {
+	for n, old := range list {
+		if old.Person != s.Person || old.Kind != s.Kind || old.key.Kind != s.key.Kind {
+			continue
+		}
+		if cmp.Or(cmp.Compare(old.Issued, s.Issued), bytes.Compare(old.signed.Raw, s.signed.Raw)) >= 0 {
+			return list
+		}
+		list = slices.Clone(list)
+		list[n] = s
+		return list
+	}
+	return append(slices.Clone(list), s)
+}
+
+// room says whether a person has fewer than MaxOrders subjects that are newer. What is
+// beyond goes, in prune: so the newest stay, whatever comes first.
+func (l *Ledger) room(person string, s *approval.Statement) bool {
+	newer := 0
+	for _, it := range l.items {
+		if it.Record.Kind != KindOrder || it.Record.Subject() == s.Subject {
+			continue
+		}
+		if n := it.newest(person); n != nil && compareStatements(n, s) > 0 {
+			newer++
+		}
+	}
+	return newer < MaxOrders
+}
+
+func compareStatements(a, b *approval.Statement) int {
+	return cmp.Or(cmp.Compare(a.Issued, b.Issued), bytes.Compare(a.Subject[:], b.Subject[:]))
+}
+
+// newest is a person's last word here.
+func (it *item) newest(person string) (last *approval.Statement) {
+	for _, s := range it.said {
+		if s.Person == person && (last == nil || compareStatements(s.Statement, last) > 0) {
+			last = s.Statement
+		}
+	}
+	return last
+}
+
+// prune forgets orders that are over, and those over a person's number.
+func (l *Ledger) prune() {
+	by := map[string][]*item{}
+	all := 0
+	for _, it := range l.items {
+		if it.Record.Kind != KindOrder {
+			continue
+		}
+		l.keep(it, func(s said) bool { return max(s.Issued, it.Arrived)+orderFor >= l.now })
+		for _, person := range it.people() {
+			by[person] = append(by[person], it)
+			all++
+		}
+	}
+	names := slices.Sorted(maps.Keys(by))
+	for _, person := range names {
+		slices.SortFunc(by[person], func(a, b *item) int { return compareStatements(b.newest(person), a.newest(person)) })
+		for len(by[person]) > MaxOrders {
+			by[person], all = l.forget(by[person], person), all-1
+		}
+	}
+	for all > maxAllOrders { // of whoever has most
+		most := slices.MaxFunc(names, func(a, b string) int { return cmp.Compare(len(by[a]), len(by[b])) })
+		by[most], all = l.forget(by[most], most), all-1
+	}
+}
+
+func (it *item) people() []string {
+	var out []string
+	for _, s := range it.said {
+		out = append(out, s.Person)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// forget takes a person's words out of the last record of a list.
+func (l *Ledger) forget(list []*item, person string) []*item {
+	l.keep(list[len(list)-1], func(s said) bool { return s.Person != person })
+	return list[:len(list)-1]
+}
+
+// keep leaves the statements that ok accepts, and drops a record that has none.
+func (l *Ledger) keep(it *item, ok func(said) bool) {
+	list := slices.DeleteFunc(slices.Clone(it.said), func(s said) bool { return !ok(s) })
+	switch {
+	case len(list) == len(it.said):
+	case len(list) == 0:
+		l.drop(it.id)
+	default:
+		it.say(list)
+		l.dirty[it.id] = true
+	}
+}
+
+// Pending is a record that waits: for people, for its delay, or for signers.
+type Pending struct {
+	Record   canon.Digest
+	Kind     Kind
+	Title    string   // in words: version 3 of the charter
+	Name     string   // of a list
+	Version  uint64   // of a charter or list
+	Have     []string // people whose approvals count, sorted
+	Complete bool
+	Missing  string        // in words: waits for 1 more of admins
+	Due      time.Duration // uptime until it is in force here
+	Fork     bool
+}
+
+// Pending lists what waits, in order of kind, version and ID.
+func (l *Ledger) Pending() []Pending { return nil }
+
+// Held is an active freeze.
+type Held struct {
+	ID        canon.Digest
+	Freeze    Freeze
+	Receipts  party.Set // signers of the version in force that have it on disk
+	Effective bool      // Of-Need+1 have: no quorum is without one of them
+}
+
+// Freezes are the active ones, by time and ID.
+func (l *Ledger) Freezes() []Held {
+	c := l.InForce()
+	var out []Held
+	for _, it := range l.items {
+		if it.freeze == nil {
+			continue
+		}
+		h := Held{ID: it.id, Freeze: *it.freeze}
+		for _, r := range it.Record.Receipts {
+			h.Receipts = append(h.Receipts, r.Signer)
+		}
+		slices.Sort(h.Receipts)
+		h.Effective = len(h.Receipts) > c.Quorum.Of-c.Quorum.Need
+		out = append(out, h)
+	}
+	slices.SortFunc(out, func(a, b Held) int {
+		return cmp.Or(cmp.Compare(a.Freeze.Time, b.Freeze.Time), bytes.Compare(a.ID[:], b.ID[:]))
+	})
+	return out
+}
+
+// Frozen says what stands still, and by which freezes.
+type Frozen struct {
+	Cluster []canon.Digest
+	Wallets map[string][]canon.Digest
+	People  map[string][]canon.Digest
+}
+
+// Any says whether there is a freeze at all.
+func (f Frozen) Any() bool { return len(f.Cluster)+len(f.Wallets)+len(f.People) > 0 }
+
+// Wallet is what stops a wallet: the cluster's freezes and its own.
+func (f Frozen) Wallet(name string) []canon.Digest {
+	return slices.Concat(f.Cluster, f.Wallets[name])
+}
+
+// Person is what stops a person's requests and approvals.
+func (f Frozen) Person(name string) []canon.Digest { return f.People[name] }
+
+// Frozen is what stands still now. All freezes of an author with MaxFreezes of them stop
+// the cluster.
+func (l *Ledger) Frozen() Frozen {
+	f := Frozen{Wallets: map[string][]canon.Digest{}, People: map[string][]canon.Digest{}}
+	held := l.Freezes()
+	authors := map[string]int{}
+	for _, h := range held {
+		authors[h.Freeze.By]++
+	}
+	for _, h := range held {
+		switch name := h.Freeze.Name; {
+		case h.Freeze.Scope == ScopeCluster, authors[h.Freeze.By] >= MaxFreezes:
+			f.Cluster = append(f.Cluster, h.ID)
+		case h.Freeze.Scope == ScopeWallet:
+			f.Wallets[name] = append(f.Wallets[name], h.ID)
+		default:
+			f.People[name] = append(f.People[name], h.ID)
+		}
+	}
+	return f
+}
+
+// Lifted says whether an unfreeze in force names a freeze.
+func (l *Ledger) Lifted(freeze canon.Digest) bool { return l.lifted[freeze] }
+
+// Orders are the statements that narrow an intent.
+func (l *Ledger) Orders(intent canon.Digest) []approval.Signed {
+	it, ok := l.items[OrderID(intent)]
+	if !ok {
+		return nil
+	}
+	return slices.Clone(it.Record.Statements)
+}
+
+// ListState is the newest version of a list that its keepers signed.
+type ListState = charter.ListState
+
+// Lists are the lists that the charter in force leaves to keepers and of which a version
+// is in force, by name.
+func (l *Ledger) Lists() map[string]ListState { return map[string]ListState{} }
+
+// Ref is what one holder has of a record.
+type Ref struct{ ID, Sum canon.Digest }
+
+// Refs is all that is here, by ID; what is over MaxRefs is left out.
+func (l *Ledger) Refs() []Ref {
+	var out []Ref
+	for _, r := range l.Records() {
+		out = append(out, Ref{r.ID(), r.Sum()})
+	}
+	if len(out) > MaxRefs {
+		out = out[:MaxRefs]
+	}
+	slices.SortFunc(out, func(a, b Ref) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	return out
+}
+
+// Missing are the records that whoever has these refs lacks or has less of, in the order
+// in which they can be verified. Their encodings have at most limit bytes, but the first
+// is always there; more says that some were left out.
+func (l *Ledger) Missing(have []Ref, limit int) (records []Record, more bool) {
+	known := map[Ref]bool{}
+	for _, r := range have {
+		known[r] = true
+	}
+	size := 0
+	for _, r := range l.Records() {
+		if known[Ref{r.ID(), r.Sum()}] {
+			continue
+		}
+		size += len(r.Encode())
+		if size > limit && len(records) > 0 {
+			return records, true
+		}
+		records = append(records, r)
+	}
+	return records, false
+}
+
+// Record is one record as it stands here.
+func (l *Ledger) Record(id canon.Digest) (Record, bool) {
+	it, ok := l.items[id]
+	if !ok {
+		return Record{}, false
+	}
+	return it.Record.sorted(), true
+}
+
+// Records are all that others should have, each after those that it stands on.
+func (l *Ledger) Records() []Record {
+	var list []*item
+	for _, it := range l.items {
+		list = append(list, it)
+	}
+	slices.SortFunc(list, func(a, b *item) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), bytes.Compare(a.id[:], b.id[:]))
+	})
+	var out []Record
+	for _, it := range list {
+		r := it.Record.sorted()
+		if r.Kind == KindOrder {
+			// Others refuse what is so old: offering it would never end.
+			r.Statements = nil
+			for _, s := range it.said {
+				if s.Issued+orderFor >= l.now {
+					r.Statements = append(r.Statements, s.signed)
+				}
+			}
+			if len(r.Statements) == 0 {
+				continue
+			}
+			r = r.sorted()
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+func rank(it *item) int {
+	switch it.Record.Kind {
+	case KindCharter:
+		return 0
+	case KindFreeze, KindUnfreeze:
+		return 1
+	case KindList:
+		return 2
+	}
+	return 3
+}
+
+// Head is where this ledger stands, not signed.
+func (l *Ledger) Head(signer party.ID, auditSize uint64, auditRoot canon.Digest, now int64) Head {
+	c := l.InForce()
+	all := canon.New(contentDomain).String("records")
+	refs := l.Refs()
+	all.List(len(refs))
+	for _, r := range refs {
+		all.Digest(r.ID).Digest(r.Sum)
+	}
+	return Head{
+		Cluster: c.Cluster, Signer: signer, Version: c.Version, Charter: c.Digest(), Freezes: l.freezes(), Lists: l.lists(),
+		Records: all.Sum(), AuditSize: auditSize, AuditRoot: auditRoot, Time: now,
+	}
+}
+
+// freezes is equal wherever the same is frozen and lifted. Of an author with MaxFreezes
+// it holds the name: which of a flood came first is another one at each signer.
+func (l *Ledger) freezes() canon.Digest {
+	held := l.Freezes()
+	authors := map[string]int{}
+	for _, h := range held {
+		authors[h.Freeze.By]++
+	}
+	var ids []canon.Digest
+	for _, h := range held {
+		if authors[h.Freeze.By] < MaxFreezes {
+			ids = append(ids, h.ID)
+		}
+	}
+	maps.DeleteFunc(authors, func(_ string, n int) bool { return n < MaxFreezes })
+	e := canon.New(contentDomain).String("freezes").Strings(slices.Sorted(maps.Keys(authors)))
+	for _, list := range [][]canon.Digest{SortDigests(ids), SortDigests(slices.Collect(maps.Keys(l.lifted)))} {
+		e.List(len(list))
+		for _, id := range list {
+			e.Digest(id)
+		}
+	}
+	return e.Sum()
+}
+
+func (l *Ledger) lists() canon.Digest {
+	lists := l.Lists()
+	e := canon.New(contentDomain).String("lists").List(len(lists))
+	for _, name := range slices.Sorted(maps.Keys(lists)) {
+		e.String(name).Uint64(lists[name].Version).Digest(lists[name].Digest)
+	}
+	return e.Sum()
+}
+
+// Changes are the records that are new or other since the last call, and those that are
+// gone: what a store has to write to hold what the ledger does.
+func (l *Ledger) Changes() (put []Kept, gone []canon.Digest) {
+	for _, id := range SortDigests(slices.Collect(maps.Keys(l.dirty))) {
+		if it, ok := l.items[id]; ok {
+			put = append(put, it.kept())
+		} else {
+			gone = append(gone, id)
+		}
+	}
+	clear(l.dirty)
+	return put, gone
+}
+
+func (it *item) kept() Kept {
+	k := it.Kept
+	k.Record = k.Record.sorted()
+	return k
+}
+
+// All is everything that Restore takes.
+func (l *Ledger) All() []Kept {
+	var out []Kept
+	for _, it := range l.items {
+		out = append(out, it.kept())
+	}
+	slices.SortFunc(out, func(a, b Kept) int {
+		x, y := a.Record.ID(), b.Record.ID()
+		return bytes.Compare(x[:], y[:])
+	})
+	return out
+}
+
+// Restore fills a ledger that was just made with what an earlier one held. Signatures are
+// verified again; times are not: what was good when it came stays good. An error names
+// the record that is not what was kept.
+func (l *Ledger) Restore(kept []Kept, now int64) error {
+	for _, k := range kept {
+		if _, err := l.Add(k.Record, k.Arrived); err != nil {
+			return fmt.Errorf("record %s: %w", k.Record.ID().Short(), err)
+		}
+	}
+	l.settle(now)
+	clear(l.dirty)
+	return nil
+}
+
+// File is the charter's file with all records, from which a newcomer comes to the newest
+// version. root is the file of version 1.
+func (l *Ledger) File(root *charter.File) *charter.File {
+	f := root.Clone()
+	f.Records = nil
+	for _, r := range l.Records() {
+		f.Records = append(f.Records, r.Encode())
+	}
+	return f
+}
+
+// Open verifies a charter file and its records, as an observer: what Need signers say is
+// in force is.
+func Open(file *charter.File, now int64) (*Ledger, error) {
+	if err := file.Verify(); err != nil {
+		return nil, err
+	}
+	l, err := NewLedger(file.Charter, nil)
+	if err != nil {
+		return nil, err
+	}
+	for n, raw := range file.Records {
+		r, err := Parse(raw)
+		if err != nil {
+			return nil, fmt.Errorf("record %d of the charter file: %w", n+1, err)
+		}
+		if _, err := l.Add(r, now); err != nil {
+			return nil, fmt.Errorf("record %d of the charter file: %w", n+1, err)
+		}
+	}
+	return l, nil
+}
