@@ -135,20 +135,6 @@ func makeCard(key *identity.Key, s *Settings) (string, error) {
 	return charter.NewCoordinatorCard(key, s.Name, s.Organisation, s.announced())
 }
 
-// Endpoint is the identity and address of the coordinator of a directory, for its
-// operator's own commands.
-func Endpoint(d Dir) (identity.ID, string, error) {
-	s, err := d.LoadSettings()
-	if err != nil {
-		return "", "", err
-	}
-	key, err := identity.Load(d.Identity())
-	if err != nil {
-		return "", "", err
-	}
-	return key.ID(), s.Listen, nil
-}
-
 // Validate checks settings, identity and charter of a directory without touching its
 // store, so that it can be run beside the coordinator. It answers whose signatures the
 // charter waits for.

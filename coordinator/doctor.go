@@ -43,11 +43,17 @@ type operatorService struct {
 var operatorMethods = rpc.Methods{
 	pb.CoordinatorOperator_Doctor_FullMethodName:    rpc.Owner,
 	pb.CoordinatorOperator_Introduce_FullMethodName: rpc.Owner,
+	pb.CoordinatorOperator_Cluster_FullMethodName:   rpc.Owner,
 }
 
 // Introduce takes address records that the operator got by another way.
 func (o *operatorService) Introduce(_ context.Context, req *pb.IntroduceRequest) (*pb.IntroduceResponse, error) {
 	return o.c.introduce(req)
+}
+
+// Cluster answers what the last question to each signer brought.
+func (o *operatorService) Cluster(context.Context, *pb.ClusterRequest) (*pb.ClusterResponse, error) {
+	return o.c.state(), nil
 }
 
 // Doctor answers the operator what is well with this coordinator and what is not.

@@ -461,11 +461,17 @@ func (s *service) Wallets(context.Context, *pb.WalletsRequest) (*pb.WalletsRespo
 
 // Cluster answers what the last question to each signer brought.
 func (s *service) Cluster(context.Context, *pb.ClusterRequest) (*pb.ClusterResponse, error) {
-	out := &pb.ClusterResponse{}
-	for _, sg := range s.c.signers() {
+	return s.c.state(), nil
+}
+
+func (c *Coordinator) state() *pb.ClusterResponse {
+	now := c.roster.Load()
+	digest := now.charter.Digest()
+	out := &pb.ClusterResponse{CharterVersion: now.charter.Version, CharterDigest: digest[:]}
+	for _, sg := range now.signers {
 		out.Signers = append(out.Signers, sg.state(time.Now()))
 	}
-	return out, nil
+	return out
 }
 
 func (s *service) view(it *item) (*pb.IntentView, error) {

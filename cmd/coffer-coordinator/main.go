@@ -12,7 +12,6 @@ import (
 	"coffer/coordinator"
 	"coffer/internal/cli"
 	pb "coffer/proto/coffer/v1"
-	"coffer/rpc"
 )
 
 func main() { cli.Main(command()) }
@@ -161,19 +160,14 @@ func statusCommand(o *cli.Daemon) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			id, address, err := coordinator.Endpoint(d)
-			if err != nil {
+			if _, err := d.LoadSettings(); err != nil {
 				return err
 			}
-			conn, err := rpc.DialAnonymous(id, address)
-			if err != nil {
+			var reply *pb.ClusterResponse
+			if err := operator(cmd.Context(), o, func(ctx context.Context, api pb.CoordinatorOperatorClient) (err error) {
+				reply, err = api.Cluster(ctx, &pb.ClusterRequest{})
 				return err
-			}
-			defer conn.Close()
-			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
-			defer cancel()
-			reply, err := pb.NewCoordinatorClient(conn).Cluster(ctx, &pb.ClusterRequest{})
-			if err != nil {
+			}); err != nil {
 				return err
 			}
 			type row struct {
@@ -202,7 +196,10 @@ func statusCommand(o *cli.Daemon) *cobra.Command {
 				rows = append(rows, r)
 			}
 			if o.JSON {
-				return cli.JSON(cmd, map[string]any{"signers": rows})
+				return cli.JSON(cmd, map[string]any{
+					"signers": rows, "charter_version": reply.CharterVersion, "charter": fmt.Sprintf("%x", reply.CharterDigest),
+					"next_version": reply.NextVersion, "freezes": freezes(reply),
+				})
 			}
 			for _, r := range rows {
 				state := "ready"
@@ -226,7 +223,44 @@ func statusCommand(o *cli.Daemon) *cobra.Command {
 				}
 				fmt.Fprintln(cmd.OutOrStdout())
 			}
+			fmt.Fprintf(cmd.OutOrStdout(), "charter      version %d %.6x in force", reply.CharterVersion, reply.CharterDigest)
+			if reply.NextVersion > 0 {
+				fmt.Fprintf(cmd.OutOrStdout(), "; version %d has its signatures and waits", reply.NextVersion)
+			}
+			fmt.Fprintln(cmd.OutOrStdout())
+			for _, f := range freezes(reply) {
+				fmt.Fprintf(cmd.OutOrStdout(), "FROZEN       %s, by %s: %s (freeze %.12s)\n", f.what(), cli.Clean(f.By), cli.Clean(f.Reason), f.ID)
+			}
 			return nil
 		},
 	}
+}
+
+type freezeRow struct {
+	ID        string   `json:"id"`
+	Scope     string   `json:"scope"`
+	Name      string   `json:"name,omitempty"`
+	Reason    string   `json:"reason"`
+	By        string   `json:"by"`
+	Time      int64    `json:"time"` // Unix seconds
+	HeldBy    []string `json:"held_by"`
+	Effective bool     `json:"effective"`
+}
+
+func (f freezeRow) what() string {
+	if f.Name == "" {
+		return "the " + cli.Clean(f.Scope)
+	}
+	return cli.Clean(f.Scope + " " + f.Name)
+}
+
+func freezes(reply *pb.ClusterResponse) []freezeRow {
+	out := []freezeRow{}
+	for _, f := range reply.Freezes {
+		out = append(out, freezeRow{
+			ID: fmt.Sprintf("%x", f.Id), Scope: f.Scope, Name: f.Name, Reason: f.Reason, By: f.By, Time: f.Time,
+			HeldBy: append([]string{}, f.HeldBy...), Effective: f.Effective,
+		})
+	}
+	return out
 }

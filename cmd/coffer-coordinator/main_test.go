@@ -95,7 +95,7 @@ func TestRun(t *testing.T) {
 	want(t, cli.Done, `"valid": true`, "validate", "--dir", dir, "--json")
 	want(t, cli.Failed, "is in use", "run", "--dir", dir)
 	w.StopDesk()
-	want(t, cli.Failed, "does the daemon run", "status", "--dir", dir)
+	want(t, cli.Failed, "no coordinator answers", "status", "--dir", dir)
 
 	ctx, cancel := context.WithCancel(t.Context())
 	r, stdout := io.Pipe()

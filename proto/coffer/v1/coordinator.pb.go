@@ -1242,10 +1242,14 @@ func (*ClusterRequest) Descriptor() ([]byte, []int) {
 }
 
 type ClusterResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Signers       []*SignerState         `protobuf:"bytes,1,rep,name=signers,proto3" json:"signers,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Signers        []*SignerState         `protobuf:"bytes,1,rep,name=signers,proto3" json:"signers,omitempty"`
+	CharterVersion uint64                 `protobuf:"varint,2,opt,name=charter_version,json=charterVersion,proto3" json:"charter_version,omitempty"` // in force here
+	CharterDigest  []byte                 `protobuf:"bytes,3,opt,name=charter_digest,json=charterDigest,proto3" json:"charter_digest,omitempty"`
+	NextVersion    uint64                 `protobuf:"varint,4,opt,name=next_version,json=nextVersion,proto3" json:"next_version,omitempty"` // of the charter that has all signatures and waits; 0 when none does
+	Freezes        []*FreezeState         `protobuf:"bytes,5,rep,name=freezes,proto3" json:"freezes,omitempty"`                             // those that nobody lifted
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ClusterResponse) Reset() {
@@ -1281,6 +1285,34 @@ func (*ClusterResponse) Descriptor() ([]byte, []int) {
 func (x *ClusterResponse) GetSigners() []*SignerState {
 	if x != nil {
 		return x.Signers
+	}
+	return nil
+}
+
+func (x *ClusterResponse) GetCharterVersion() uint64 {
+	if x != nil {
+		return x.CharterVersion
+	}
+	return 0
+}
+
+func (x *ClusterResponse) GetCharterDigest() []byte {
+	if x != nil {
+		return x.CharterDigest
+	}
+	return nil
+}
+
+func (x *ClusterResponse) GetNextVersion() uint64 {
+	if x != nil {
+		return x.NextVersion
+	}
+	return 0
+}
+
+func (x *ClusterResponse) GetFreezes() []*FreezeState {
+	if x != nil {
+		return x.Freezes
 	}
 	return nil
 }
@@ -1478,9 +1510,13 @@ const file_coffer_v1_coordinator_proto_rawDesc = "" +
 	"\x0eWalletsRequest\"D\n" +
 	"\x0fWalletsResponse\x121\n" +
 	"\awallets\x18\x01 \x03(\v2\x17.coffer.v1.SignedRecordR\awallets\"\x10\n" +
-	"\x0eClusterRequest\"C\n" +
+	"\x0eClusterRequest\"\xe8\x01\n" +
 	"\x0fClusterResponse\x120\n" +
-	"\asigners\x18\x01 \x03(\v2\x16.coffer.v1.SignerStateR\asigners\"\x82\x02\n" +
+	"\asigners\x18\x01 \x03(\v2\x16.coffer.v1.SignerStateR\asigners\x12'\n" +
+	"\x0fcharter_version\x18\x02 \x01(\x04R\x0echarterVersion\x12%\n" +
+	"\x0echarter_digest\x18\x03 \x01(\fR\rcharterDigest\x12!\n" +
+	"\fnext_version\x18\x04 \x01(\x04R\vnextVersion\x120\n" +
+	"\afreezes\x18\x05 \x03(\v2\x16.coffer.v1.FreezeStateR\afreezes\"\x82\x02\n" +
 	"\vSignerState\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\treachable\x18\x02 \x01(\bR\treachable\x12\x14\n" +
@@ -1510,10 +1546,11 @@ const file_coffer_v1_coordinator_proto_rawDesc = "" +
 	"\aWallets\x12\x19.coffer.v1.WalletsRequest\x1a\x1a.coffer.v1.WalletsResponse\x12@\n" +
 	"\aCluster\x12\x19.coffer.v1.ClusterRequest\x1a\x1a.coffer.v1.ClusterResponse\x12@\n" +
 	"\aCharter\x12\x19.coffer.v1.CharterRequest\x1a\x1a.coffer.v1.CharterResponse\x12C\n" +
-	"\bExchange\x12\x1a.coffer.v1.ExchangeRequest\x1a\x1b.coffer.v1.ExchangeResponse2\x9c\x01\n" +
+	"\bExchange\x12\x1a.coffer.v1.ExchangeRequest\x1a\x1b.coffer.v1.ExchangeResponse2\xde\x01\n" +
 	"\x13CoordinatorOperator\x12=\n" +
 	"\x06Doctor\x12\x18.coffer.v1.DoctorRequest\x1a\x19.coffer.v1.DoctorResponse\x12F\n" +
-	"\tIntroduce\x12\x1b.coffer.v1.IntroduceRequest\x1a\x1c.coffer.v1.IntroduceResponseB!Z\x1fcoffer/proto/coffer/v1;cofferv1b\x06proto3"
+	"\tIntroduce\x12\x1b.coffer.v1.IntroduceRequest\x1a\x1c.coffer.v1.IntroduceResponse\x12@\n" +
+	"\aCluster\x12\x19.coffer.v1.ClusterRequest\x1a\x1a.coffer.v1.ClusterResponseB!Z\x1fcoffer/proto/coffer/v1;cofferv1b\x06proto3"
 
 var (
 	file_coffer_v1_coordinator_proto_rawDescOnce sync.Once
@@ -1553,13 +1590,14 @@ var file_coffer_v1_coordinator_proto_goTypes = []any{
 	(*SignerState)(nil),       // 20: coffer.v1.SignerState
 	(*SignedMessage)(nil),     // 21: coffer.v1.SignedMessage
 	(*SignedRecord)(nil),      // 22: coffer.v1.SignedRecord
-	(*StatusResponse)(nil),    // 23: coffer.v1.StatusResponse
-	(*ExchangeRequest)(nil),   // 24: coffer.v1.ExchangeRequest
-	(*DoctorRequest)(nil),     // 25: coffer.v1.DoctorRequest
-	(*IntroduceRequest)(nil),  // 26: coffer.v1.IntroduceRequest
-	(*ExchangeResponse)(nil),  // 27: coffer.v1.ExchangeResponse
-	(*DoctorResponse)(nil),    // 28: coffer.v1.DoctorResponse
-	(*IntroduceResponse)(nil), // 29: coffer.v1.IntroduceResponse
+	(*FreezeState)(nil),       // 23: coffer.v1.FreezeState
+	(*StatusResponse)(nil),    // 24: coffer.v1.StatusResponse
+	(*ExchangeRequest)(nil),   // 25: coffer.v1.ExchangeRequest
+	(*DoctorRequest)(nil),     // 26: coffer.v1.DoctorRequest
+	(*IntroduceRequest)(nil),  // 27: coffer.v1.IntroduceRequest
+	(*ExchangeResponse)(nil),  // 28: coffer.v1.ExchangeResponse
+	(*DoctorResponse)(nil),    // 29: coffer.v1.DoctorResponse
+	(*IntroduceResponse)(nil), // 30: coffer.v1.IntroduceResponse
 }
 var file_coffer_v1_coordinator_proto_depIdxs = []int32{
 	21, // 0: coffer.v1.SubmitRequest.intent:type_name -> coffer.v1.SignedMessage
@@ -1577,36 +1615,39 @@ var file_coffer_v1_coordinator_proto_depIdxs = []int32{
 	12, // 12: coffer.v1.IntentView.sent:type_name -> coffer.v1.Sent
 	22, // 13: coffer.v1.WalletsResponse.wallets:type_name -> coffer.v1.SignedRecord
 	20, // 14: coffer.v1.ClusterResponse.signers:type_name -> coffer.v1.SignerState
-	23, // 15: coffer.v1.SignerState.status:type_name -> coffer.v1.StatusResponse
-	3,  // 16: coffer.v1.Coordinator.Advise:input_type -> coffer.v1.AdviseRequest
-	5,  // 17: coffer.v1.Coordinator.Submit:input_type -> coffer.v1.SubmitRequest
-	7,  // 18: coffer.v1.Coordinator.State:input_type -> coffer.v1.StateRequest
-	9,  // 19: coffer.v1.Coordinator.Get:input_type -> coffer.v1.GetRequest
-	10, // 20: coffer.v1.Coordinator.List:input_type -> coffer.v1.ListRequest
-	9,  // 21: coffer.v1.Coordinator.Watch:input_type -> coffer.v1.GetRequest
-	16, // 22: coffer.v1.Coordinator.Wallets:input_type -> coffer.v1.WalletsRequest
-	18, // 23: coffer.v1.Coordinator.Cluster:input_type -> coffer.v1.ClusterRequest
-	1,  // 24: coffer.v1.Coordinator.Charter:input_type -> coffer.v1.CharterRequest
-	24, // 25: coffer.v1.Coordinator.Exchange:input_type -> coffer.v1.ExchangeRequest
-	25, // 26: coffer.v1.CoordinatorOperator.Doctor:input_type -> coffer.v1.DoctorRequest
-	26, // 27: coffer.v1.CoordinatorOperator.Introduce:input_type -> coffer.v1.IntroduceRequest
-	4,  // 28: coffer.v1.Coordinator.Advise:output_type -> coffer.v1.AdviseResponse
-	6,  // 29: coffer.v1.Coordinator.Submit:output_type -> coffer.v1.SubmitResponse
-	8,  // 30: coffer.v1.Coordinator.State:output_type -> coffer.v1.StateResponse
-	13, // 31: coffer.v1.Coordinator.Get:output_type -> coffer.v1.IntentView
-	11, // 32: coffer.v1.Coordinator.List:output_type -> coffer.v1.ListResponse
-	13, // 33: coffer.v1.Coordinator.Watch:output_type -> coffer.v1.IntentView
-	17, // 34: coffer.v1.Coordinator.Wallets:output_type -> coffer.v1.WalletsResponse
-	19, // 35: coffer.v1.Coordinator.Cluster:output_type -> coffer.v1.ClusterResponse
-	2,  // 36: coffer.v1.Coordinator.Charter:output_type -> coffer.v1.CharterResponse
-	27, // 37: coffer.v1.Coordinator.Exchange:output_type -> coffer.v1.ExchangeResponse
-	28, // 38: coffer.v1.CoordinatorOperator.Doctor:output_type -> coffer.v1.DoctorResponse
-	29, // 39: coffer.v1.CoordinatorOperator.Introduce:output_type -> coffer.v1.IntroduceResponse
-	28, // [28:40] is the sub-list for method output_type
-	16, // [16:28] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	23, // 15: coffer.v1.ClusterResponse.freezes:type_name -> coffer.v1.FreezeState
+	24, // 16: coffer.v1.SignerState.status:type_name -> coffer.v1.StatusResponse
+	3,  // 17: coffer.v1.Coordinator.Advise:input_type -> coffer.v1.AdviseRequest
+	5,  // 18: coffer.v1.Coordinator.Submit:input_type -> coffer.v1.SubmitRequest
+	7,  // 19: coffer.v1.Coordinator.State:input_type -> coffer.v1.StateRequest
+	9,  // 20: coffer.v1.Coordinator.Get:input_type -> coffer.v1.GetRequest
+	10, // 21: coffer.v1.Coordinator.List:input_type -> coffer.v1.ListRequest
+	9,  // 22: coffer.v1.Coordinator.Watch:input_type -> coffer.v1.GetRequest
+	16, // 23: coffer.v1.Coordinator.Wallets:input_type -> coffer.v1.WalletsRequest
+	18, // 24: coffer.v1.Coordinator.Cluster:input_type -> coffer.v1.ClusterRequest
+	1,  // 25: coffer.v1.Coordinator.Charter:input_type -> coffer.v1.CharterRequest
+	25, // 26: coffer.v1.Coordinator.Exchange:input_type -> coffer.v1.ExchangeRequest
+	26, // 27: coffer.v1.CoordinatorOperator.Doctor:input_type -> coffer.v1.DoctorRequest
+	27, // 28: coffer.v1.CoordinatorOperator.Introduce:input_type -> coffer.v1.IntroduceRequest
+	18, // 29: coffer.v1.CoordinatorOperator.Cluster:input_type -> coffer.v1.ClusterRequest
+	4,  // 30: coffer.v1.Coordinator.Advise:output_type -> coffer.v1.AdviseResponse
+	6,  // 31: coffer.v1.Coordinator.Submit:output_type -> coffer.v1.SubmitResponse
+	8,  // 32: coffer.v1.Coordinator.State:output_type -> coffer.v1.StateResponse
+	13, // 33: coffer.v1.Coordinator.Get:output_type -> coffer.v1.IntentView
+	11, // 34: coffer.v1.Coordinator.List:output_type -> coffer.v1.ListResponse
+	13, // 35: coffer.v1.Coordinator.Watch:output_type -> coffer.v1.IntentView
+	17, // 36: coffer.v1.Coordinator.Wallets:output_type -> coffer.v1.WalletsResponse
+	19, // 37: coffer.v1.Coordinator.Cluster:output_type -> coffer.v1.ClusterResponse
+	2,  // 38: coffer.v1.Coordinator.Charter:output_type -> coffer.v1.CharterResponse
+	28, // 39: coffer.v1.Coordinator.Exchange:output_type -> coffer.v1.ExchangeResponse
+	29, // 40: coffer.v1.CoordinatorOperator.Doctor:output_type -> coffer.v1.DoctorResponse
+	30, // 41: coffer.v1.CoordinatorOperator.Introduce:output_type -> coffer.v1.IntroduceResponse
+	19, // 42: coffer.v1.CoordinatorOperator.Cluster:output_type -> coffer.v1.ClusterResponse
+	30, // [30:43] is the sub-list for method output_type
+	17, // [17:30] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_coffer_v1_coordinator_proto_init() }

@@ -499,6 +499,7 @@ var Coordinator_ServiceDesc = grpc.ServiceDesc{
 const (
 	CoordinatorOperator_Doctor_FullMethodName    = "/coffer.v1.CoordinatorOperator/Doctor"
 	CoordinatorOperator_Introduce_FullMethodName = "/coffer.v1.CoordinatorOperator/Introduce"
+	CoordinatorOperator_Cluster_FullMethodName   = "/coffer.v1.CoordinatorOperator/Cluster"
 )
 
 // CoordinatorOperatorClient is the client API for CoordinatorOperator service.
@@ -511,6 +512,8 @@ type CoordinatorOperatorClient interface {
 	Doctor(ctx context.Context, in *DoctorRequest, opts ...grpc.CallOption) (*DoctorResponse, error)
 	// Introduce takes address records that came by another way, a card in a mail.
 	Introduce(ctx context.Context, in *IntroduceRequest, opts ...grpc.CallOption) (*IntroduceResponse, error)
+	// Cluster answers the state of each signer as this coordinator sees it.
+	Cluster(ctx context.Context, in *ClusterRequest, opts ...grpc.CallOption) (*ClusterResponse, error)
 }
 
 type coordinatorOperatorClient struct {
@@ -541,6 +544,16 @@ func (c *coordinatorOperatorClient) Introduce(ctx context.Context, in *Introduce
 	return out, nil
 }
 
+func (c *coordinatorOperatorClient) Cluster(ctx context.Context, in *ClusterRequest, opts ...grpc.CallOption) (*ClusterResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ClusterResponse)
+	err := c.cc.Invoke(ctx, CoordinatorOperator_Cluster_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CoordinatorOperatorServer is the server API for CoordinatorOperator service.
 // All implementations must embed UnimplementedCoordinatorOperatorServer
 // for forward compatibility.
@@ -551,6 +564,8 @@ type CoordinatorOperatorServer interface {
 	Doctor(context.Context, *DoctorRequest) (*DoctorResponse, error)
 	// Introduce takes address records that came by another way, a card in a mail.
 	Introduce(context.Context, *IntroduceRequest) (*IntroduceResponse, error)
+	// Cluster answers the state of each signer as this coordinator sees it.
+	Cluster(context.Context, *ClusterRequest) (*ClusterResponse, error)
 	mustEmbedUnimplementedCoordinatorOperatorServer()
 }
 
@@ -566,6 +581,9 @@ func (UnimplementedCoordinatorOperatorServer) Doctor(context.Context, *DoctorReq
 }
 func (UnimplementedCoordinatorOperatorServer) Introduce(context.Context, *IntroduceRequest) (*IntroduceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Introduce not implemented")
+}
+func (UnimplementedCoordinatorOperatorServer) Cluster(context.Context, *ClusterRequest) (*ClusterResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Cluster not implemented")
 }
 func (UnimplementedCoordinatorOperatorServer) mustEmbedUnimplementedCoordinatorOperatorServer() {}
 func (UnimplementedCoordinatorOperatorServer) testEmbeddedByValue()                             {}
@@ -624,6 +642,24 @@ func _CoordinatorOperator_Introduce_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CoordinatorOperator_Cluster_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ClusterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CoordinatorOperatorServer).Cluster(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CoordinatorOperator_Cluster_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CoordinatorOperatorServer).Cluster(ctx, req.(*ClusterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // CoordinatorOperator_ServiceDesc is the grpc.ServiceDesc for CoordinatorOperator service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -638,6 +674,10 @@ var CoordinatorOperator_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Introduce",
 			Handler:    _CoordinatorOperator_Introduce_Handler,
+		},
+		{
+			MethodName: "Cluster",
+			Handler:    _CoordinatorOperator_Cluster_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
