@@ -4,7 +4,7 @@ SHELL := /usr/bin/env bash
 .PHONY: help build demo test check fuzz mutants generate generated lint bench images compose-demo compose-test needs safe clean
 
 GO       ?= go
-# grpcnotrace keeps net/trace, and with it html/template, out of every binary.
+# grpcnotrace keeps net/trace, and with it html/template, out of every daemon.
 TAGS     := grpcnotrace
 FUZZTIME ?= 60s
 

@@ -50,24 +50,28 @@ func stateCommand(o *options, kind approval.Kind, use, short string) *cobra.Comm
 				if len(s.granted.Rejected) > 0 {
 					return fmt.Errorf("intent %s is rejected by %s", s.id.Short(), strings.Join(s.granted.Rejected, ", "))
 				}
-				key, err := o.signer()
+				key, err := o.signerOf(c.charter)
 				if err != nil {
 					return err
 				}
 				if _, ok := c.charter.Person(o.as); !ok {
 					return cli.Refusedf("the charter lists no person %q", o.as)
 				}
-				// What is shown is decoded here, from the bytes whose digest is signed below.
-				describe(cmd.ErrOrStderr(), s, o.as, time.Now())
 				if yes && kind == approval.Approve && args[0] != s.id.String() {
 					// The coordinator chooses what a reference or the beginning of an ID stands for.
 					return cli.Usagef("--yes approves unseen: give all 64 digits of the intent's ID, or leave --yes out and read")
 				}
-				if !yes {
-					if err := cli.Confirm(fmt.Sprintf("to %s this, type %s:", kind, s.id.String()[:6]), s.id.String()[:6]); err != nil {
-						return err
-					}
+				choices := []string{string(kind)}
+				if kind == approval.Approve {
+					choices = append(choices, string(approval.Reject))
 				}
+				// What is shown is decoded here, from the bytes whose digest is signed below.
+				v := view{Title: string(kind) + ": " + s.what(), Lines: lines(s, o.as, time.Now()), ID: s.id, Given: yes}
+				chosen, err := o.consent(ctx, cmd, key, v, choices...)
+				if err != nil {
+					return err
+				}
+				kind := approval.Kind(chosen)
 				now := time.Now()
 				expires := now.Add(statementLifetime).Unix()
 				st := &approval.Statement{

@@ -25,6 +25,7 @@ import (
 	"coffer/intent"
 	"coffer/internal/cli"
 	"coffer/internal/nearest"
+	"coffer/passkey"
 	"coffer/policy"
 	pb "coffer/proto/coffer/v1"
 	"coffer/rpc"
@@ -34,7 +35,8 @@ import (
 // options are the flags that every command has.
 type options struct {
 	home, as, key, addr string
-	json                bool
+	passkey, json       bool
+	page                *passkey.Signer // that this command opened
 }
 
 func (o *options) flags(root *cobra.Command) {
@@ -48,6 +50,7 @@ func (o *options) flags(root *cobra.Command) {
 	f.StringVar(&o.home, "home", home, "folder with the pinned charter (COFFER_HOME)")
 	f.StringVar(&o.as, "as", os.Getenv("COFFER_AS"), "your name in the charter (COFFER_AS)")
 	f.StringVar(&o.key, "key", os.Getenv("COFFER_KEY"), "your SSH key: a private key file, or a .pub file for ssh-agent (COFFER_KEY)")
+	f.BoolVar(&o.passkey, "passkey", o.key == passkeyWord, "sign with a passkey, on a page in your browser (COFFER_KEY=passkey)")
 	complete(root, "as", o.names)
 	f.StringVar(&o.addr, "addr", os.Getenv("COFFER_ADDR"), "host:port of the coordinator, if not the charter's (COFFER_ADDR)")
 	cli.JSONFlag(root, &o.json)
@@ -61,13 +64,19 @@ func (o *options) signer() (credential.Signer, error) {
 	if o.as == "" {
 		return nil, cli.Usagef("--as is missing: your name in the charter")
 	}
+	if o.passkey {
+		return nil, cli.Usagef("this command does not sign with a passkey; name another key with --key, and --passkey=false if COFFER_KEY says passkey")
+	}
 	if o.key == "" {
-		return nil, cli.Usagef("--key is missing: your SSH key, a private key file or a .pub file for ssh-agent")
+		return nil, cli.Usagef("--key is missing: your SSH key, a private key file or a .pub file for ssh-agent; or --passkey")
 	}
 	key, err := credential.Open(o.key, func(prompt string) ([]byte, error) {
 		return cli.Prompt(strings.TrimSuffix(prompt, ": "), false)
 	})
-	return key, cli.Hint(err, "--key or COFFER_KEY names a private key file of yours, or a .pub file whose private half is in ssh-agent")
+	if err != nil {
+		return nil, cli.Hint(err, "--key or COFFER_KEY names a private key file of yours, or a .pub file whose private half is in ssh-agent")
+	}
+	return credential.Announced(key, os.Stderr), nil
 }
 
 // client is a connection to a coordinator, and the charter that it is judged by.
@@ -115,7 +124,8 @@ func (o *options) dialDesk(file *charter.File) (*client, error) {
 }
 
 // with runs f against the coordinator, with a deadline for single answers.
-func (o *options) with(cmd *cobra.Command, f func(ctx context.Context, c *client) error) error {
+func (o *options) with(cmd *cobra.Command, f func(ctx context.Context, c *client) error) (err error) {
+	defer func() { o.endPage(err) }()
 	c, err := o.dial(cmd.Context())
 	if err != nil {
 		return err
@@ -437,11 +447,19 @@ func enrolCommand(o *options) *cobra.Command {
 		Use:   "enrol",
 		Short: "Print your card, one line that proves that you hold your key, for whoever writes the charter",
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if org == "" {
 				return cli.Usagef("--org is missing: your organisation in the charter")
 			}
-			key, err := o.signer()
+			open := o.signer
+			if o.passkey {
+				if service {
+					return cli.Usagef("a service has no hands to touch a passkey: give it an SSH key with --key")
+				}
+				defer func() { o.endPage(err) }()
+				open = func() (credential.Signer, error) { return o.enrolPasskey(cmd, org) }
+			}
+			key, err := open()
 			if err != nil {
 				return err
 			}

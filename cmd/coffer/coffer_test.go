@@ -142,7 +142,7 @@ func TestWaitPastRestart(t *testing.T) {
 	d := newDesk(t, w.File, "")
 	id := d.must("alice", "pay", "1", "ETH", cluster.Supplier, "--from", "treasury", "--ref", "INV-1")
 	done := make(chan result, 1)
-	talk := make(lines, 100)
+	talk := make(talkLines, 100)
 	go func() {
 		var stdout bytes.Buffer
 		code := cli.Run(t.Context(), command(), []string{"--home", d.home, "show", id, "--wait", "--timeout", "60s"}, &stdout, talk)
@@ -161,12 +161,12 @@ func TestWaitPastRestart(t *testing.T) {
 	}
 }
 
-// lines are what somebody writes, for another to wait for.
-type lines chan string
+// talkLines are what somebody writes, for another to wait for.
+type talkLines chan string
 
-func (l lines) Write(b []byte) (int, error) { l <- string(b); return len(b), nil }
+func (l talkLines) Write(b []byte) (int, error) { l <- string(b); return len(b), nil }
 
-func (l lines) until(t *testing.T, want string) {
+func (l talkLines) until(t *testing.T, want string) {
 	t.Helper()
 	late := time.After(30 * time.Second)
 	for {

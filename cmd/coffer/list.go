@@ -237,7 +237,7 @@ func (o *options) printList(cmd *cobra.Command, list []*shown, more, short bool)
 		if n > 0 {
 			fmt.Fprintln(w)
 		}
-		describe(w, s, o.as, time.Now())
+		printLines(w, lines(s, o.as, time.Now()))
 	}
 	if len(list) == 0 {
 		fmt.Fprintln(cmd.ErrOrStderr(), "nothing")

@@ -164,7 +164,7 @@ func TestLyingCoordinator(t *testing.T) {
 	for _, who := range []string{"bob", "carol"} {
 		honest.must(who, "approve", paid, "--yes")
 	}
-	w.Eventually("the payment is signed", func() bool { return view(t, w, paid).Stage == pb.Stage_STAGE_BROADCAST })
+	w.Eventually("the payment is signed", func() bool { return viewOf(t, w, paid).Stage == pb.Stage_STAGE_BROADCAST })
 	l := &liar{honest: w.API}
 	d := newDesk(t, w.File, l.serve(t, w))
 
@@ -183,10 +183,10 @@ func TestLyingCoordinator(t *testing.T) {
 			}
 		}
 	}
-	otherView, paidView := view(t, w, other), view(t, w, paid)
+	otherView, paidView := viewOf(t, w, other), viewOf(t, w, paid)
 	// another is an intent of alice's that she signed for nobody to see yet.
 	another := w.Sign("alice", w.Payment(w.Record, "ANOTHER", 7, 20))
-	if s := view(t, w, target); len(s.Verdicts) != 3 {
+	if s := viewOf(t, w, target); len(s.Verdicts) != 3 {
 		t.Fatalf("%d verdicts", len(s.Verdicts))
 	}
 	lies := map[string]func(*pb.IntentView){
@@ -371,7 +371,7 @@ func TestLyingCoordinator(t *testing.T) {
 		}
 	})
 }
-func view(t *testing.T, w *cluster.Treasury, id string) *pb.IntentView {
+func viewOf(t *testing.T, w *cluster.Treasury, id string) *pb.IntentView {
 	t.Helper()
 	v, err := w.API.Get(t.Context(), &pb.GetRequest{Id: id})
 	if err != nil {

@@ -134,13 +134,25 @@ func (c *client) verdict(s *shown, rec *pb.SignerVerdict) (*verdict.Verdict, err
 	return v, v.About(signer.Name, c.charter.Cluster, c.charter.Digest(), s.id)
 }
 
-// line writes one labelled line of an intent.
+// line writes one labelled line.
 func line(w io.Writer, label, format string, args ...any) {
 	fmt.Fprintf(w, "%-13s %s\n", label, fmt.Sprintf(format, args...))
 }
 
-// describe shows an intent as this program decoded it, to as.
-func describe(w io.Writer, s *shown, as string, now time.Time) {
+// printLines writes labelled lines for people.
+func printLines(w io.Writer, lines []intent.Line) {
+	for _, l := range lines {
+		line(w, l.Label, "%s", l.Value)
+	}
+}
+
+// lines show an intent as this program decoded it, to as: on the terminal and on the
+// page of a passkey alike.
+func lines(s *shown, as string, now time.Time) []intent.Line {
+	var out []intent.Line
+	add := func(label, format string, args ...any) {
+		out = append(out, intent.Line{Label: label, Value: fmt.Sprintf(format, args...)})
+	}
 	for _, l := range s.lines {
 		switch l.Label {
 		case "from time":
@@ -148,55 +160,56 @@ func describe(w io.Writer, s *shown, as string, now time.Time) {
 		case "until":
 			l.Value += " (" + relative(now, s.intent.Expires) + ")"
 		}
-		line(w, l.Label, "%s", l.Value)
+		add(l.Label, "%s", l.Value)
 	}
 	for _, text := range s.rules {
-		line(w, "rule", "%s", text)
+		add("rule", "%s", text)
 	}
 	stage := stageName(s.view.Stage)
 	if s.view.Detail != "" {
 		stage += ": " + s.view.Detail
 	}
-	line(w, "stage", "%s", stage)
+	add("stage", "%s", stage)
 	if s.view.Progress != "" && !over(s.view.Stage) {
-		line(w, "just now", "%s", s.view.Progress)
+		add("just now", "%s", s.view.Progress)
 	}
 	for _, text := range s.texts(policy.Deny) {
-		line(w, "denied", "%s", text)
+		add("denied", "%s", text)
 	}
 	for _, who := range s.approvers() {
-		line(w, "approved by", "%s", who)
+		add("approved by", "%s", who)
 	}
 	for _, who := range s.granted.Rejected {
-		line(w, "rejected by", "%s", who)
+		add("rejected by", "%s", who)
 	}
 	for _, text := range s.texts(policy.Wait) {
-		line(w, "missing", "%s", text)
+		add("missing", "%s", text)
 	}
 	if s.wants(as) {
-		line(w, "you", "can approve it: coffer approve %s", s.id.String()[:12])
+		add("you", "can approve it: coffer approve %s", s.id.String()[:12])
 	}
 	for _, says := range s.verdicts {
-		line(w, "signer "+says.Signer, "%s", says.words(now))
+		add("signer "+says.Signer, "%s", says.words(now))
 	}
 	if s.address != "" {
-		line(w, "address", "%s", s.address)
+		add("address", "%s", s.address)
 	}
 	if s.view.TxHash != "" {
-		line(w, "transaction", "%s", s.view.TxHash)
-		line(w, "signed by", "%s", strings.Join(s.view.SignedBy, ", "))
+		add("transaction", "%s", s.view.TxHash)
+		add("signed by", "%s", strings.Join(s.view.SignedBy, ", "))
 	}
 	if len(s.view.Sent) > 1 {
 		for n, v := range versionsOf(s) {
-			line(w, fmt.Sprintf("version %d", n+1), "%s, at most %s wei per gas, signed %s by %s", v.TxHash, v.FeeCap, v.Signed, strings.Join(v.SignedBy, ", "))
+			add(fmt.Sprintf("version %d", n+1), "%s, at most %s wei per gas, signed %s by %s", v.TxHash, v.FeeCap, v.Signed, strings.Join(v.SignedBy, ", "))
 		}
 	}
 	if s.view.Block != 0 {
-		line(w, "block", "%d", s.view.Block)
+		add("block", "%d", s.view.Block)
 	}
 	if s.view.Stage == pb.Stage_STAGE_CONFIRMATION {
-		line(w, "confirmed", "%d of %d", s.view.Confirmations, s.view.ConfirmationsWanted)
+		add("confirmed", "%d of %d", s.view.Confirmations, s.view.ConfirmationsWanted)
 	}
+	return out
 }
 
 // version is one transaction that was signed for an intent; at most one of them is mined.
@@ -389,7 +402,7 @@ func (o *options) print(cmd *cobra.Command, s *shown) error {
 	if o.json {
 		return cli.JSON(cmd, reportOf(s, o.as))
 	}
-	describe(cmd.OutOrStdout(), s, o.as, time.Now())
+	printLines(cmd.OutOrStdout(), lines(s, o.as, time.Now()))
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"testing"
 
+	"github.com/go-webauthn/webauthn/protocol/webauthncbor"
 	"golang.org/x/crypto/ssh"
 
 	"coffer/credential"
@@ -217,4 +218,51 @@ func (a *Authenticator) SignParts(authData, clientData []byte) (credential.Asser
 func Passkey(t testing.TB, name string) credential.Signer {
 	t.Helper()
 	return NewAuthenticator(t, name)
+}
+
+// Creation is what a browser answers when a passkey is made.
+type Creation struct {
+	ID, Attestation, ClientData []byte
+}
+
+// Create answers a request to make this passkey, checking nothing. The type and
+// extra members of its client data and the flags are those of a.
+func (a *Authenticator) Create(t testing.TB, challenge string) Creation {
+	t.Helper()
+	cose, err := a.COSE()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := a.key.CredentialID()
+	rp := sha256.Sum256([]byte(a.RP))
+	data := binary.BigEndian.AppendUint32(append(rp[:], a.Flags|0x40), a.Counter)
+	data = append(data, make([]byte, 16)...) // of an authenticator that does not say its make
+	data = binary.BigEndian.AppendUint16(data, uint16(len(id)))
+	data = append(append(data, id...), cose...)
+	object, err := webauthncbor.Marshal(map[string]any{"fmt": "none", "attStmt": map[string]any{}, "authData": data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cross := ""
+	if a.CrossOrigin != "" {
+		cross = `,"crossOrigin":` + a.CrossOrigin
+	}
+	return Creation{ID: id, Attestation: object, ClientData: fmt.Appendf(nil, `{"type":%q,"challenge":%q,"origin":%q%s%s}`, a.Type, challenge, a.Origin, cross, a.Extra)}
+}
+
+// COSE is the public key as an authenticator hands it over.
+func (a *Authenticator) COSE() ([]byte, error) {
+	switch pub := a.secret.Public().(type) {
+	case ed25519.PublicKey:
+		return webauthncbor.Marshal(map[int]any{1: 1, 3: -8, -1: 6, -2: []byte(pub)})
+	case *ecdsa.PublicKey:
+		point, err := pub.Bytes()
+		if err != nil {
+			return nil, err
+		}
+		return webauthncbor.Marshal(map[int]any{1: 2, 3: -7, -1: 1, -2: point[1:33], -3: point[33:]})
+	case *rsa.PublicKey:
+		return webauthncbor.Marshal(map[int]any{1: 3, 3: -257, -1: pub.N.Bytes(), -2: big.NewInt(int64(pub.E)).Bytes()})
+	}
+	return nil, fmt.Errorf("no COSE for %T", a.secret)
 }

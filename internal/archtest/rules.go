@@ -105,6 +105,14 @@ var Rules = []Rule{
 		Reason: "the gate is told what the journal holds and judges it; it reaches for nothing and starts nothing",
 	},
 	{
+		Name:   "pages are for people's own machines",
+		Who:    []string{"coffer/..."},
+		Except: []string{"coffer/cmd/coffer", "coffer/passkey"},
+		Never:  []string{"coffer/passkey/..."},
+		Tests:  true,
+		Reason: "only the tool on a person's own machine serves that person a page to approve on; no daemon has one",
+	},
+	{
 		Name:   "flags stay in cmd",
 		Who:    []string{"coffer/..."},
 		Except: []string{"coffer/cmd/...", "coffer/internal/...", "coffer/scripts/..."},
