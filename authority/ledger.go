@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"coffer/approval"
@@ -44,21 +45,33 @@ const (
 type Ledger struct {
 	root  *charter.Charter
 	self  *identity.Key
-	now   int64 // the latest that was told
-	chain []*charter.Charter
+	now   int64     // the latest that was told
+	chain []version // that are or were in force, from the first
 	items map[canon.Digest]*item
-	turn  int // of Missing
 
 	lifted map[canon.Digest]bool
 	dirty  map[canon.Digest]bool
 }
 
+// version is a charter with its digest, which takes a while to compute.
+type version struct {
+	*charter.Charter
+	digest canon.Digest
+}
+
 // item is a record whose parts have all been verified.
 type item struct {
 	Kept
-	id     canon.Digest
-	said   []said
-	freeze *Freeze
+	id   canon.Digest
+	said []said
+
+	// One of them, but for orders.
+	charter  *charter.Charter
+	list     *ListVersion
+	freeze   *Freeze
+	unfreeze *Unfreeze
+
+	wait time.Duration // of a charter
 }
 
 // said is a statement whose signature holds under a key that some version of the charter
@@ -76,7 +89,7 @@ func NewLedger(root *charter.Charter, self *identity.Key) (*Ledger, error) {
 		return nil, errors.New("a ledger begins with version 1 of the charter")
 	}
 	return &Ledger{
-		root: root, self: self, chain: []*charter.Charter{root},
+		root: root, self: self, chain: []version{{root, root.Digest()}},
 		items: map[canon.Digest]*item{}, lifted: map[canon.Digest]bool{}, dirty: map[canon.Digest]bool{},
 	}, nil
 }
@@ -89,20 +102,26 @@ func (l *Ledger) Use(self *identity.Key, now int64) []Event {
 }
 
 // InForce is the version of the charter that counts now.
-func (l *Ledger) InForce() *charter.Charter { return l.chain[len(l.chain)-1] }
+func (l *Ledger) InForce() *charter.Charter { return l.chain[len(l.chain)-1].Charter }
 
 // Charter finds a version that is or was in force by its digest.
 func (l *Ledger) Charter(d canon.Digest) (*charter.Charter, bool) {
-	for _, c := range slices.Backward(l.chain) {
-		if c.Digest() == d {
-			return c, true
+	for _, v := range slices.Backward(l.chain) {
+		if v.digest == d {
+			return v.Charter, true
 		}
 	}
 	return nil, false
 }
 
 // History is every version that is or was in force, from the first.
-func (l *Ledger) History() []*charter.Charter { return slices.Clone(l.chain) }
+func (l *Ledger) History() []*charter.Charter {
+	var out []*charter.Charter
+	for _, v := range l.chain {
+		out = append(out, v.Charter)
+	}
+	return out
+}
 
 // EventKind says what became new.
 type EventKind string
@@ -136,6 +155,10 @@ func (l *Ledger) Add(r Record, now int64) ([]Event, error) {
 	if err := r.validate(); err != nil {
 		return nil, refuse(CodeMalformed, "record: %w", err)
 	}
+	id := r.ID()
+	if it, known := l.items[id]; known && it.Record.Kind != r.Kind || r.Kind != KindCharter && id == l.chain[0].digest {
+		return nil, refuse(CodeMalformed, "it is no %s", r.Kind)
+	}
 	var events []Event
 	var err error
 	switch r.Kind {
@@ -144,7 +167,7 @@ func (l *Ledger) Add(r Record, now int64) ([]Event, error) {
 	case KindOrder:
 		events, err = l.addOrder(r, now)
 	case KindCharter, KindList, KindUnfreeze:
-		err = refuse(CodeMalformed, "this build does not read a %s", r.Kind)
+		events, err = l.addProposal(r, now)
 	}
 	if err != nil {
 		return nil, err
@@ -153,17 +176,35 @@ func (l *Ledger) Add(r Record, now int64) ([]Event, error) {
 }
 
 // Advance says how much uptime passed since the last call: delays run in it, and what is
-// over is forgotten.
+// over is forgotten. While two versions contend no delay runs.
 func (l *Ledger) Advance(elapsed time.Duration, now int64) []Event {
+	var complete []*item
+	for _, it := range l.items {
+		if it.charter != nil && it.waits() && it.Complete {
+			complete = append(complete, it)
+		}
+	}
+	if len(complete) == 1 && elapsed > 0 {
+		it := complete[0]
+		if _, signer := l.me(l.vouchers(it)); signer {
+			it.Waited += elapsed
+			l.dirty[it.id] = true
+		}
+	}
 	return l.settle(now)
 }
 
 // settle brings everything to where the records lead.
-func (l *Ledger) settle(now int64) []Event {
+func (l *Ledger) settle(now int64) (events []Event) {
 	l.now = max(l.now, now)
 	l.prune()
+	for again := true; again; {
+		var more []Event
+		more, again = l.decide(now)
+		events = append(events, more...)
+	}
 	l.sign(now)
-	return nil
+	return events
 }
 
 func (l *Ledger) touch(it *item, now int64) {
@@ -191,17 +232,21 @@ func (l *Ledger) hear(subject canon.Digest, signed approval.Signed) (said, error
 	if err != nil {
 		return said{}, refuse(CodeSignature, "statement of %q: %w", s.Person, err)
 	}
-	for _, c := range slices.Backward(l.chain) {
-		if !enrolled(c, s.Person, key) {
+	for _, v := range slices.Backward(l.chain) {
+		if !enrolled(v.Charter, s.Person, key) {
 			continue
 		}
-		if _, err := approval.Verify(c, subject, signed); err != nil {
-			return said{}, refuse(CodeSignature, "%w", err)
+		if _, err := approval.Verify(v.Charter, subject, signed); err != nil {
+			return said{}, refuse(CodeSignature, "%w: %w", errForged, err)
 		}
 		return said{signed, s, key}, nil
 	}
 	return said{}, refuse(CodeSignature, "no version of the charter lists %q with key %s", s.Person, key.Fingerprint())
 }
+
+// errForged says that a signature was checked and did not hold, which nobody who only
+// passes records on brings about.
+var errForged = errors.New("it does not hold")
 
 func enrolled(c *charter.Charter, person string, key credential.Key) bool {
 	p, ok := c.Person(person)
@@ -235,16 +280,17 @@ func (l *Ledger) me(c *charter.Charter) (party.ID, bool) {
 
 // sign adds this signer's receipts to what is in force here.
 func (l *Ledger) sign(now int64) {
-	c := l.InForce()
-	me, ok := l.me(c)
-	if !ok {
-		return
-	}
 	for id, it := range l.items {
-		if it.freeze == nil || slices.ContainsFunc(it.Record.Receipts, func(r Receipt) bool { return r.Signer == me }) {
+		if it.freeze == nil && !(it.proposal() && it.Final) {
 			continue
 		}
-		it.Record.Receipts = append(it.Record.Receipts, NewReceipt(l.self, c.Cluster, me, id, now))
+		// The next version is witnessed by who was a signer before it, under the
+		// identity of then.
+		me, ok := l.me(l.vouchers(it))
+		if !ok || len(it.Record.Receipts) >= MaxReceipts || slices.ContainsFunc(it.Record.Receipts, func(r Receipt) bool { return r.Signer == me }) {
+			continue
+		}
+		it.Record.Receipts = append(slices.Clip(it.Record.Receipts), NewReceipt(l.self, l.root.Cluster, me, id, now))
 		l.dirty[id] = true
 	}
 }
@@ -311,8 +357,8 @@ func (l *Ledger) author(it *item, r Record) (current bool, err error) {
 		return enrolled(l.InForce(), s.Person, s.key), nil
 	case len(r.Signers) == 1 && len(r.Statements) == 0 && string(r.Signers[0].Signer) == f.By:
 		tried := map[identity.ID]bool{}
-		for n, c := range slices.Backward(l.chain) {
-			s, ok := c.Signer(party.ID(f.By))
+		for n, v := range slices.Backward(l.chain) {
+			s, ok := v.Signer(party.ID(f.By))
 			if !ok || tried[s.Peer] {
 				continue
 			}
@@ -325,6 +371,16 @@ func (l *Ledger) author(it *item, r Record) (current bool, err error) {
 		return false, refuse(CodeSignature, "no signer %q of the charter signed the freeze", f.By)
 	}
 	return false, refuse(CodeMalformed, "a freeze has one statement of a person, or one signature of a signer, of whom it names")
+}
+
+// current says whether the author of a freeze is somebody of the version in force.
+func (l *Ledger) current(it *item) bool {
+	c := l.InForce()
+	for _, s := range it.said {
+		return enrolled(c, s.Person, s.key)
+	}
+	s, ok := c.Signer(party.ID(it.freeze.By))
+	return ok && len(it.Record.Signers) == 1 && s.Peer.Verify(it.Record.Raw, it.Record.Signers[0].Signature) == nil
 }
 
 // active counts an author's freezes.
@@ -343,35 +399,15 @@ func (l *Ledger) addOrder(r Record, now int64) ([]Event, error) {
 	if !known {
 		it = &item{Kept: Kept{Record: Record{Kind: KindOrder, Raw: r.Raw}}, id: id}
 	}
-	var events []Event
-	var first error
-	list := slices.Clone(it.said)
-	for _, signed := range r.Statements {
-		if slices.ContainsFunc(list, func(s said) bool { return bytes.Equal(s.signed.Raw, signed.Raw) }) {
-			continue
+	old := it.said
+	list, first := l.hearAll(it, r)
+	if sameWords(old, list) {
+		if first == nil && !known {
+			first = refuse(CodeMalformed, "an order without a statement")
 		}
-		s, err := l.hear(r.Subject(), signed)
-		switch {
-		case err != nil:
-		case !s.Kind.Narrows():
-			err = refuse(CodeMalformed, "a statement of kind %s is no order about an intent", s.Kind)
-		case s.Issued+orderFor < now:
-			err = refuse(CodeExpired, "the %s of %q was issued at %d, more than 31 days ago; check the clock and sign anew", s.Kind, s.Person, s.Issued)
-		case !l.room(s.Person, s.Statement):
-			err = refuse(CodeLimit, "%q has orders about %d newer intents", s.Person, MaxOrders)
-		}
-		if err != nil {
-			first = cmp.Or(first, err)
-			continue
-		}
-		list = place(list, s)
-	}
-	if len(list) == 0 && first == nil {
-		first = refuse(CodeMalformed, "an order without a statement")
-	}
-	if slices.EqualFunc(list, it.said, func(a, b said) bool { return bytes.Equal(a.signed.Raw, b.signed.Raw) }) {
 		return nil, first
 	}
+	var events []Event
 	if first != nil {
 		events = append(events, Event{EventDropped, id, KindOrder, first.Error()})
 	}
@@ -381,7 +417,45 @@ func (l *Ledger) addOrder(r Record, now int64) ([]Event, error) {
 	}
 	it.say(list)
 	l.touch(it, now)
-	return append(events, Event{EventOrder, id, KindOrder, fmt.Sprintf("about intent %s: %v", r.Subject().Short(), words)}), nil
+	return append(events, Event{EventOrder, id, KindOrder, fmt.Sprintf("about intent %s: %s", r.Subject().Short(), strings.Join(words, ", "))}), nil
+}
+
+// hearAll is what an item's statements are with those of a record that hold; the first
+// that does not is named.
+func (l *Ledger) hearAll(it *item, r Record) (list []said, first error) {
+	list = it.said
+	forged := 0
+	for _, signed := range r.Statements {
+		if slices.ContainsFunc(it.said, func(s said) bool { return bytes.Equal(s.signed.Raw, signed.Raw) }) {
+			continue
+		}
+		s, err := l.hear(r.Subject(), signed)
+		switch order := it.Record.Kind == KindOrder; {
+		case err != nil:
+		case order && !s.Kind.Narrows():
+			err = refuse(CodeMalformed, "a statement of kind %s is no order about an intent", s.Kind)
+		case order && s.Issued+orderFor < l.now:
+			err = refuse(CodeExpired, "the %s of %q was issued at %d, more than 31 days ago; check the clock and sign anew", s.Kind, s.Person, s.Issued)
+		case l.crowded(it, s.Statement):
+			err = refuse(CodeLimit, "%q has a word about %d newer records of this kind", s.Person, it.most())
+		case len(list) >= MaxStatements:
+			err = refuse(CodeLimit, "there are %d statements already, and no more are read", MaxStatements)
+		}
+		if err != nil {
+			if first == nil {
+				first = err
+			}
+			if errors.Is(err, errForged) {
+				forged++
+			}
+			if forged >= maxForged {
+				break
+			}
+			continue
+		}
+		list = place(list, s)
+	}
+	return list, first
 }
 
 func (it *item) say(list []said) {
@@ -391,14 +465,19 @@ func (it *item) say(list []said) {
 	}
 }
 
-// place adds a statement. Of one person, kind of statement and kind of key only one
-// stands: the one issued last.
+// place adds a statement. Of one person and kind of statement only one stands; approvals
+// with keys of two kinds are two, since a rule may ask for one kind. The one that lasts
+// longest stays, of those that narrow the one issued last.
 func place(list []said, s said) []said {
 	for n, old := range list {
-		if old.Person != s.Person || old.Kind != s.Kind || old.key.Kind != s.key.Kind {
+		if old.Person != s.Person || old.Kind != s.Kind || s.Kind == approval.Approve && old.key.Kind != s.key.Kind {
 			continue
 		}
-		if cmp.Or(cmp.Compare(old.Issued, s.Issued), bytes.Compare(old.signed.Raw, s.signed.Raw)) >= 0 {
+		last := cmp.Compare(old.Issued, s.Issued)
+		if s.Kind == approval.Approve {
+			last = cmp.Compare(old.Expires, s.Expires)
+		}
+		if cmp.Or(last, bytes.Compare(old.signed.Raw, s.signed.Raw)) >= 0 {
 			return list
 		}
 		list = slices.Clone(list)
@@ -408,19 +487,36 @@ func place(list []said, s said) []said {
 	return append(slices.Clone(list), s)
 }
 
-// room says whether a person has fewer than MaxOrders subjects that are newer. What is
-// beyond goes, in prune: so the newest stay, whatever comes first.
-func (l *Ledger) room(person string, s *approval.Statement) bool {
+// crowd names what a person's newest words are counted over, and how many count. What
+// is in force is over no number.
+func (it *item) crowd() (name string, most int) {
+	switch {
+	case it.Record.Kind == KindOrder:
+		return string(KindOrder), MaxOrders
+	case !it.waits():
+		return "", 0
+	case it.list != nil:
+		return "list " + it.list.Name, MaxOpen
+	}
+	return string(it.Record.Kind), MaxOpen
+}
+
+func (it *item) most() int { _, most := it.crowd(); return most }
+
+// crowded says whether a person has words about so many newer records of this kind that
+// this one goes. So the newest stay, whatever came first.
+func (l *Ledger) crowded(it *item, s *approval.Statement) bool {
+	crowd, most := it.crowd()
 	newer := 0
-	for _, it := range l.items {
-		if it.Record.Kind != KindOrder || it.Record.Subject() == s.Subject {
+	for _, other := range l.items {
+		if name, _ := other.crowd(); crowd == "" || name != crowd || other.id == it.id {
 			continue
 		}
-		if n := it.newest(person); n != nil && compareStatements(n, s) > 0 {
+		if n := other.newest(s.Person); n != nil && compareStatements(n, s) > 0 {
 			newer++
 		}
 	}
-	return newer < MaxOrders
+	return crowd != "" && newer >= most
 }
 
 func compareStatements(a, b *approval.Statement) int {
@@ -437,30 +533,40 @@ func (it *item) newest(person string) (last *approval.Statement) {
 	return last
 }
 
-// prune forgets orders that are over, and those over a person's number.
+// prune forgets orders that are over, and words over a person's number.
 func (l *Ledger) prune() {
-	by := map[string][]*item{}
-	all := 0
+	type whose struct{ crowd, person string }
+	by := map[whose][]*item{}
+	orders := 0
 	for _, it := range l.items {
-		if it.Record.Kind != KindOrder {
+		crowd, _ := it.crowd()
+		if crowd == "" {
 			continue
 		}
-		l.keep(it, func(s said) bool { return max(s.Issued, it.Arrived)+orderFor >= l.now })
+		if it.Record.Kind == KindOrder {
+			l.keep(it, func(s said) bool { return max(s.Issued, it.Arrived)+orderFor >= l.now })
+		}
 		for _, person := range it.people() {
-			by[person] = append(by[person], it)
-			all++
+			by[whose{crowd, person}] = append(by[whose{crowd, person}], it)
+			if it.Record.Kind == KindOrder {
+				orders++
+			}
 		}
 	}
-	names := slices.Sorted(maps.Keys(by))
-	for _, person := range names {
-		slices.SortFunc(by[person], func(a, b *item) int { return compareStatements(b.newest(person), a.newest(person)) })
-		for len(by[person]) > MaxOrders {
-			by[person], all = l.forget(by[person], person), all-1
+	for at, list := range by {
+		slices.SortFunc(list, func(a, b *item) int { return compareStatements(b.newest(at.person), a.newest(at.person)) })
+		for len(list) > list[0].most() {
+			if list = l.forget(list, at.person); at.crowd == string(KindOrder) {
+				orders--
+			}
 		}
+		by[at] = list
 	}
-	for all > maxAllOrders { // of whoever has most
-		most := slices.MaxFunc(names, func(a, b string) int { return cmp.Compare(len(by[a]), len(by[b])) })
-		by[most], all = l.forget(by[most], most), all-1
+	maps.DeleteFunc(by, func(at whose, _ []*item) bool { return at.crowd != string(KindOrder) })
+	names := slices.SortedFunc(maps.Keys(by), func(a, b whose) int { return cmp.Compare(a.person, b.person) })
+	for orders > maxAllOrders { // of whoever has most
+		most := slices.MaxFunc(names, func(a, b whose) int { return cmp.Compare(len(by[a]), len(by[b])) })
+		by[most], orders = l.forget(by[most], most.person), orders-1
 	}
 }
 
@@ -505,9 +611,6 @@ type Pending struct {
 	Due      time.Duration // uptime until it is in force here
 	Fork     bool
 }
-
-// Pending lists what waits, in order of kind, version and ID.
-func (l *Ledger) Pending() []Pending { return nil }
 
 // Held is an active freeze.
 type Held struct {
@@ -596,7 +699,18 @@ type ListState = charter.ListState
 
 // Lists are the lists that the charter in force leaves to keepers and of which a version
 // is in force, by name.
-func (l *Ledger) Lists() map[string]ListState { return map[string]ListState{} }
+func (l *Ledger) Lists() map[string]ListState {
+	out := map[string]ListState{}
+	for _, it := range l.items {
+		if it.list == nil || !it.Final {
+			continue
+		}
+		if _, kept := keepersOf(l.InForce(), it.list.Name); kept {
+			out[it.list.Name] = ListState{Version: it.list.Version, Issued: it.list.Issued, Digest: it.id, Entries: it.list.Entries}
+		}
+	}
+	return out
+}
 
 // Ref is what one holder has of a record.
 type Ref struct{ ID, Sum canon.Digest }
@@ -652,7 +766,7 @@ func (l *Ledger) Records() []Record {
 		list = append(list, it)
 	}
 	slices.SortFunc(list, func(a, b *item) int {
-		return cmp.Or(cmp.Compare(rank(a), rank(b)), bytes.Compare(a.id[:], b.id[:]))
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.number(), b.number()), bytes.Compare(a.id[:], b.id[:]))
 	})
 	var out []Record
 	for _, it := range list {
@@ -675,13 +789,17 @@ func (l *Ledger) Records() []Record {
 	return out
 }
 
+// rank is the order in which records can be verified; of those that wait last, since
+// whoever refuses one must not keep the others out of a bounded answer.
 func rank(it *item) int {
-	switch it.Record.Kind {
-	case KindCharter:
+	switch {
+	case it.waits():
+		return 4
+	case it.charter != nil:
 		return 0
-	case KindFreeze, KindUnfreeze:
+	case it.freeze != nil, it.unfreeze != nil:
 		return 1
-	case KindList:
+	case it.list != nil:
 		return 2
 	}
 	return 3
@@ -773,29 +891,114 @@ func (l *Ledger) All() []Kept {
 // verified again; times are not: what was good when it came stays good. An error names
 // the record that is not what was kept.
 func (l *Ledger) Restore(kept []Kept, now int64) error {
-	for _, k := range kept {
-		if _, err := l.Add(k.Record, k.Arrived); err != nil {
+	kept = slices.Clone(kept)
+	var charters []Kept
+	// Versions first, and in their order: all else is verified under them.
+	number := func(k Kept) uint64 {
+		if c, err := charter.Parse(k.Record.Raw); err == nil {
+			return c.Version
+		}
+		return 0
+	}
+	kept = slices.DeleteFunc(kept, func(k Kept) bool {
+		final := k.Record.Kind == KindCharter && k.Final
+		if final {
+			charters = append(charters, k)
+		}
+		return final
+	})
+	slices.SortStableFunc(charters, func(a, b Kept) int { return cmp.Compare(number(a), number(b)) })
+	for _, k := range append(charters, kept...) {
+		if err := l.restore(k); err != nil {
 			return fmt.Errorf("record %s: %w", k.Record.ID().Short(), err)
 		}
 	}
 	l.settle(now)
-	clear(l.dirty)
 	return nil
 }
 
-// File is the charter's file with all records, from which a newcomer comes to the newest
-// version. root is the file of version 1.
+func (l *Ledger) restore(k Kept) error {
+	r := k.Record
+	it := &item{Kept: k, id: r.ID()}
+	if _, twice := l.items[it.id]; twice {
+		return refuse(CodeMalformed, "it is there twice")
+	}
+	l.now = max(l.now, k.Arrived)
+	switch r.Kind {
+	case KindFreeze:
+		var err error
+		if it.freeze, err = ParseFreeze(r.Raw); err != nil {
+			return err
+		}
+		if it.freeze.Cluster != l.root.Cluster {
+			return refuse(CodeCluster, "freeze of another cluster")
+		}
+		if _, err := l.author(it, r); err != nil {
+			return err
+		}
+	case KindOrder:
+	default:
+		read, err := l.read(r)
+		if err != nil {
+			return err
+		}
+		it.charter, it.list, it.unfreeze = read.charter, read.list, read.unfreeze
+		if it.charter != nil && it.charter.Version != l.InForce().Version+1 {
+			return refuse(CodeCharterFork, "it contends with version %d", it.charter.Version)
+		}
+		if it.charter != nil {
+			if err := l.check(it); err != nil {
+				return err
+			}
+		}
+	}
+	if r.Kind != KindFreeze {
+		var list []said
+		for _, signed := range r.Statements {
+			s, err := l.hear(r.Subject(), signed)
+			if err != nil {
+				return err
+			}
+			list = append(list, s)
+		}
+		it.say(list)
+	}
+	if _, lost := l.receipts(l.vouchers(it), r, nil); lost > 0 {
+		return refuse(CodeSignature, "%d receipts do not hold", lost)
+	}
+	if it.Final && !l.decided(it) {
+		return refuse(CodeSignature, "%s is in force here without enough approvals", it.title())
+	}
+	l.items[it.id] = it
+	switch {
+	case !it.Final:
+	case it.charter != nil:
+		l.chain = append(l.chain, version{it.charter, it.id})
+	case it.unfreeze != nil:
+		for _, id := range it.unfreeze.Freezes {
+			l.lifted[id] = true
+		}
+	}
+	return nil
+}
+
+// File is the charter's file with what was decided since, from which a newcomer comes to
+// the newest version. root is the file of version 1. What waits is not in it.
 func (l *Ledger) File(root *charter.File) *charter.File {
 	f := root.Clone()
 	f.Records = nil
 	for _, r := range l.Records() {
+		if it := l.items[r.ID()]; it.waits() || r.Kind == KindOrder {
+			continue
+		}
 		f.Records = append(f.Records, r.Encode())
 	}
 	return f
 }
 
 // Open verifies a charter file and its records, as an observer: what Need signers say is
-// in force is.
+// in force is. Only a version of the charter has to hold: of other records those that do
+// not are left out.
 func Open(file *charter.File, now int64) (*Ledger, error) {
 	if err := file.Verify(); err != nil {
 		return nil, err
@@ -809,7 +1012,7 @@ func Open(file *charter.File, now int64) (*Ledger, error) {
 		if err != nil {
 			return nil, fmt.Errorf("record %d of the charter file: %w", n+1, err)
 		}
-		if _, err := l.Add(r, now); err != nil {
+		if _, err := l.Add(r, now); err != nil && r.Kind == KindCharter {
 			return nil, fmt.Errorf("record %d of the charter file: %w", n+1, err)
 		}
 	}

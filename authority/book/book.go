@@ -142,7 +142,10 @@ func (b *Book) Add(r authority.Record, now int64) ([]authority.Event, error) {
 		return nil, b.failed
 	}
 	events, err := b.ledger.Add(r, now)
-	return events, errors.Join(err, b.save())
+	if failed := b.save(); failed != nil {
+		return nil, failed
+	}
+	return events, err
 }
 
 // Freeze makes this signer's own order, on disk when it returns.
