@@ -332,6 +332,9 @@ func (l *Log) Size() int64 {
 	return l.size
 }
 
+// Tree is the log as it is now.
+func (l *Log) Tree() (tlog.Tree, error) { return treeOf(l.Size(), l.hashes) }
+
 // Checkpoint is a signed note of the log as it is now.
 func (l *Log) Checkpoint() ([]byte, error) {
 	raw, _, err := l.checkpoint()

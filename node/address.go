@@ -12,7 +12,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"coffer/audit"
-	"coffer/charter"
 	"coffer/internal/addressbook"
 	"coffer/party"
 	pb "coffer/proto/coffer/v1"
@@ -25,14 +24,13 @@ const gossipEvery = time.Minute
 // openAddresses reads where the others are, and signs where this signer is now if that
 // has changed: moving it is a restart with other settings, and no ceremony.
 func (n *Node) openAddresses() error {
-	p2p, grpc := n.settings.announced()
-	own := &addressbook.Own{Key: n.key, At: charter.Places{P2P: p2p, GRPC: grpc}}
+	own := &addressbook.Own{Key: n.key, At: n.settings.announced()}
 	var err error
 	if n.addresses, err = addressbook.Open(n.db, n.inForce(), n.file.Cards, own); err != nil {
 		return err
 	}
 	if me, _ := n.addresses.Newest(n.self); me.Sequence > 1 {
-		n.log.Info("this signer is reached at its new address", "sequence", me.Sequence, "peers", me.P2P, "coordinator", me.GRPC)
+		n.log.Info("this signer is reached at its new address", "sequence", me.Sequence, "peers", me.P2P, "coordinator", me.GRPC, "orders", me.Orders)
 	}
 	return nil
 }
@@ -49,9 +47,9 @@ func (n *Node) learn(raw, signature []byte) (addressbook.Record, error) {
 		return r, nil // its card says the same; only this can be handed on alone
 	}
 	a := r.Address
-	n.log.Info("a signer has moved", "which", string(r.Signer), "sequence", a.Sequence, "peers", a.P2P, "coordinator", a.GRPC)
+	n.log.Info("a signer has moved", "which", string(r.Signer), "sequence", a.Sequence, "peers", a.P2P, "coordinator", a.GRPC, "orders", a.Orders)
 	err = n.record(audit.Event{Code: "ADDRESS", Subject: string(r.Signer), Detail: map[string]string{
-		"sequence": strconv.FormatUint(a.Sequence, 10), "peers": strings.Join(a.P2P, " "), "coordinator": a.GRPC,
+		"sequence": strconv.FormatUint(a.Sequence, 10), "peers": strings.Join(a.P2P, " "), "coordinator": a.GRPC, "orders": a.Orders,
 	}})
 	if err != nil {
 		return r, err

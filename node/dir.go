@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -67,6 +68,11 @@ type Settings struct {
 	// empty means the listen addresses. Needed behind address translation.
 	AnnouncePeers       []string `json:"announce_peers,omitempty"`
 	AnnounceCoordinator string   `json:"announce_coordinator,omitempty"`
+	// ListenOrders is host:port where anybody brings signed orders to stop something, and
+	// asks what stands, so that no coordinator can hide either; nothing is served if
+	// empty. AnnounceOrders is what people dial; empty means ListenOrders.
+	ListenOrders   string `json:"listen_orders,omitempty"`
+	AnnounceOrders string `json:"announce_orders,omitempty"`
 	// PreParameters is how many sets of pre-parameters to keep ready for key
 	// generations; 1 if zero, at most 16. Each costs seconds to minutes of CPU.
 	PreParameters int `json:"pre_parameters,omitempty"`
@@ -99,20 +105,28 @@ func (s *Settings) Validate() error {
 			}
 		}
 	}
-	if err := datadir.CheckAddress(s.ListenCoordinator); err != nil {
-		return fmt.Errorf("listen_coordinator: %w", err)
-	}
-	if s.AnnounceCoordinator != "" {
-		if err := datadir.CheckAddress(s.AnnounceCoordinator); err != nil {
-			return fmt.Errorf("announce_coordinator: %w", err)
+	for field, address := range map[string]string{
+		"listen_coordinator": s.ListenCoordinator, "announce_coordinator": s.AnnounceCoordinator,
+		"listen_orders": s.ListenOrders, "announce_orders": s.AnnounceOrders,
+	} {
+		if address == "" && field != "listen_coordinator" {
+			continue
+		}
+		if err := datadir.CheckAddress(address); err != nil {
+			return fmt.Errorf("%s: %w", field, err)
 		}
 	}
-	// What is announced goes into a card, and nobody can dial "everywhere".
-	peers, coordinator := s.announced()
-	if datadir.Everywhere(coordinator) {
-		return fmt.Errorf("announce_coordinator: %s is no address that the coordinator could dial: name the host", coordinator)
+	if s.AnnounceOrders != "" && s.ListenOrders == "" {
+		return errors.New("announce_orders: nobody is served there without listen_orders")
 	}
-	for _, a := range peers {
+	// What is announced goes into a card, and nobody can dial "everywhere".
+	at := s.announced()
+	for field, address := range map[string]string{"announce_coordinator": at.GRPC, "announce_orders": at.Orders} {
+		if address != "" && datadir.Everywhere(address) {
+			return fmt.Errorf("%s: %s is no address that anybody could dial: name the host", field, address)
+		}
+	}
+	for _, a := range at.P2P {
 		if m, err := multiaddr.NewMultiaddr(a); err == nil && manet.IsIPUnspecified(m) {
 			return fmt.Errorf("announce_peers: %s is no address that another signer could dial: name the host", a)
 		}
@@ -130,15 +144,12 @@ func (s *Settings) preParameters() int {
 	return s.PreParameters
 }
 
-func (s *Settings) announced() (peers []string, coordinator string) {
-	peers, coordinator = s.AnnouncePeers, s.AnnounceCoordinator
-	if len(peers) == 0 {
-		peers = s.ListenPeers
+func (s *Settings) announced() charter.Places {
+	at := charter.Places{P2P: s.AnnouncePeers, GRPC: cmp.Or(s.AnnounceCoordinator, s.ListenCoordinator), Orders: cmp.Or(s.AnnounceOrders, s.ListenOrders)}
+	if len(at.P2P) == 0 {
+		at.P2P = s.ListenPeers
 	}
-	if coordinator == "" {
-		coordinator = s.ListenCoordinator
-	}
-	return peers, coordinator
+	return at
 }
 
 // LoadSettings reads and validates config.json.
@@ -186,8 +197,7 @@ func Card(d Dir) (string, error) {
 }
 
 func makeCard(key *identity.Key, s *Settings) (string, error) {
-	peers, coordinator := s.announced()
-	return charter.NewSignerCard(key, s.Name, s.Organisation, charter.Places{P2P: peers, GRPC: coordinator})
+	return charter.NewSignerCard(key, s.Name, s.Organisation, s.announced())
 }
 
 // Join checks a charter file, signs its charter as this signer and pins it, once. pin

@@ -17,6 +17,7 @@ func TestSettings(t *testing.T) {
 	}
 	everywhere := good()
 	everywhere.ListenPeers, everywhere.ListenCoordinator = []string{"/ip4/0.0.0.0/tcp/7001", "/ip6/::/udp/7001/quic-v1"}, "0.0.0.0:7101"
+	everywhere.ListenOrders, everywhere.AnnounceOrders = ":7201", "a.example:7201"
 	everywhere.AnnouncePeers, everywhere.AnnounceCoordinator = []string{"/dns4/a.example/tcp/7001"}, "a.example:7101"
 	if err := everywhere.Validate(); err != nil {
 		t.Errorf("listening everywhere, announcing a name: %v", err)
@@ -31,6 +32,9 @@ func TestSettings(t *testing.T) {
 		"announce_peers: /ip4/0.0.0.0":        func(s *node.Settings) { s.ListenPeers = []string{"/ip4/0.0.0.0/tcp/1"} },
 		"announce_coordinator: \"a.example\"": func(s *node.Settings) { s.AnnounceCoordinator = "a.example" },
 		"announce_coordinator: 0.0.0.0:7101":  func(s *node.Settings) { s.ListenCoordinator = "0.0.0.0:7101" },
+		"listen_orders: ":                     func(s *node.Settings) { s.ListenOrders = "7201" },
+		"announce_orders: 0.0.0.0:7201":       func(s *node.Settings) { s.ListenOrders = "0.0.0.0:7201" },
+		"announce_orders: nobody":             func(s *node.Settings) { s.AnnounceOrders = "a.example:7201" },
 		"pre_parameters: 17":                  func(s *node.Settings) { s.PreParameters = 17 },
 		"pre_parameters: -1":                  func(s *node.Settings) { s.PreParameters = -1 },
 	} {

@@ -96,6 +96,8 @@ func initCommand(o *cli.Daemon) *cobra.Command {
 	f.StringVar(&s.ListenCoordinator, "listen-coordinator", "", "host:port for the coordinator (required)")
 	f.StringSliceVar(&s.AnnouncePeers, "announce-peers", nil, "multiaddr that the other signers dial, if not the listen address")
 	f.StringVar(&s.AnnounceCoordinator, "announce-coordinator", "", "host:port that the coordinator dials, if not the listen address")
+	f.StringVar(&s.ListenOrders, "listen-orders", "", "host:port where anybody brings signed orders to stop something; none if empty")
+	f.StringVar(&s.AnnounceOrders, "announce-orders", "", "host:port that people dial for that, if not the listen address")
 	f.IntVar(&s.PreParameters, "pre-parameters", 1, "sets of pre-parameters to keep ready for key generations")
 	secret.Flags(cmd)
 	return cmd
