@@ -24,9 +24,12 @@ const gossipEvery = time.Minute
 // openAddresses reads where the others are, and signs where this signer is now if that
 // has changed: moving it is a restart with other settings, and no ceremony.
 func (n *Node) openAddresses() error {
-	own := &addressbook.Own{Key: n.key, At: n.settings.announced()}
+	var own *addressbook.Own
+	if !n.unlisted() {
+		own = &addressbook.Own{Key: n.key, At: n.settings.announced()}
+	}
 	var err error
-	if n.addresses, err = addressbook.Open(n.db, n.inForce(), n.file.Cards, own); err != nil {
+	if n.addresses, err = addressbook.Open(n.db, n.inForce(), n.cards(), own); err != nil {
 		return err
 	}
 	if me, _ := n.addresses.Newest(n.self); me.Sequence > 1 {
@@ -75,8 +78,8 @@ func (n *Node) gossip(to ...party.ID) {
 	}
 }
 
-// overhear takes what a peer tells of addresses. It is no envelope of a run.
-func (n *Node) overhear(from party.ID, data []byte) {
+// hearAddresses takes what a peer tells of addresses.
+func (n *Node) hearAddresses(from party.ID, data []byte) {
 	told, err := addressbook.ParseGossip(data)
 	if err != nil {
 		n.junk.count("FRAME of " + string(from)) // counted, not logged: a peer could fill the disk
@@ -89,23 +92,6 @@ func (n *Node) overhear(from party.ID, data []byte) {
 		case err != nil:
 			n.junk.count("ADDRESS of " + string(from))
 		}
-	}
-}
-
-// greet tells peers that have just connected where everybody is, and all of them from
-// time to time. It belongs to the loop.
-func (n *Node) greet(now time.Time) {
-	all := now.Sub(n.loop.told) >= gossipEvery
-	if all {
-		n.loop.told = now
-	}
-	for _, p := range n.others {
-		s := n.link.State(p)
-		if !s.Connected || !all && n.loop.met[p].Equal(s.Since) {
-			continue
-		}
-		n.loop.met[p] = s.Since
-		n.gossip(p)
 	}
 }
 

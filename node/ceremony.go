@@ -18,8 +18,8 @@ import (
 )
 
 // startCeremony begins a key generation that the gate has permitted.
-func (n *Node) startCeremony(ctx context.Context, permit *gate.Ceremony, attempt canon.Digest) (*run, error) {
-	r := &run{permit: permit, peers: permit.Signers().Without(n.self), events: make(chan runEvent, 64)}
+func (n *Node) startCeremony(ctx context.Context, j judged, permit *gate.Ceremony, attempt canon.Digest) (*run, error) {
+	r := &run{request: j.request, judged: j.moved, attempt: attempt, permit: permit, peers: permit.Signers().Without(n.self), events: make(chan runEvent, 64)}
 	var err error
 	if doErr := n.do(ctx, func() { err = n.beginCeremony(r, attempt) }); doErr != nil {
 		return nil, doErr
@@ -29,6 +29,9 @@ func (n *Node) startCeremony(ctx context.Context, permit *gate.Ceremony, attempt
 
 func (n *Node) beginCeremony(r *run, attempt canon.Digest) error {
 	if err := n.mayBegin(r); err != nil {
+		return err
+	}
+	if err := n.stillMay(r); err != nil {
 		return err
 	}
 	// One ceremony of a name at a time: out of two, each signer could make another one's

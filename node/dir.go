@@ -8,10 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
+	"coffer/authority"
 	"coffer/canon"
 	"coffer/charter"
 	"coffer/hook"
@@ -200,9 +202,11 @@ func makeCard(key *identity.Key, s *Settings) (string, error) {
 	return charter.NewSignerCard(key, s.Name, s.Organisation, s.announced())
 }
 
-// Join checks a charter file, signs its charter as this signer and pins it, once. pin
-// is the digest that the operator heard by another channel. What this signer keeps
-// comes back; the signatures of the others reach it through a coordinator (Await).
+// Join checks a charter file, signs version 1 as this signer if that lists it, and pins
+// what the operator confirmed, once. pin is the digest that the operator heard by another
+// channel: of the newest version that is in force by the file's records. What this signer
+// keeps comes back; the signatures of the others under version 1 reach it through a
+// coordinator (Await).
 func Join(d Dir, file *charter.File, pin canon.Digest) (*charter.File, error) {
 	s, err := d.LoadSettings()
 	if err != nil {
@@ -212,9 +216,9 @@ func Join(d Dir, file *charter.File, pin canon.Digest) (*charter.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := file.Charter
-	if err := c.Validate(); err != nil {
-		return nil, fmt.Errorf("charter: %w", err)
+	c, err := Newest(file)
+	if err != nil {
+		return nil, err
 	}
 	if got := c.Digest(); got != pin {
 		return nil, fmt.Errorf("charter has digest %s, you gave %s: it is not the charter that you were told of; compare with the other operators by phone", got, pin)
@@ -222,12 +226,13 @@ func Join(d Dir, file *charter.File, pin canon.Digest) (*charter.File, error) {
 	if err := lists(c, s, key); err != nil {
 		return nil, err
 	}
-	switch old, err := readPin(d); {
-	case err == nil && old != pin:
+	root := file.Charter.Digest()
+	switch old, _, err := readPin(d); {
+	case err == nil && old != root:
 		return nil, fmt.Errorf("this signer has joined charter %s already and never changes to another by join", old)
 	case err == nil:
 		// A signer may be running on this directory: what it keeps is not written under it.
-		if kept, err := charter.OpenPresent(d.Charter(), pin); err == nil {
+		if kept, err := charter.OpenPresent(d.Charter(), root); err == nil {
 			return kept, nil
 		}
 	case !errors.Is(err, fs.ErrNotExist):
@@ -237,16 +242,38 @@ func Join(d Dir, file *charter.File, pin canon.Digest) (*charter.File, error) {
 		return nil, err
 	}
 	file = file.Clone()
-	if err := file.Sign(key); err != nil {
-		return nil, err
+	if c.Version == 1 {
+		if err := file.Sign(key); err != nil {
+			return nil, err
+		}
 	}
 	if err := charter.WriteFile(d.Charter(), file); err != nil {
 		return nil, err
 	}
-	if err := store.WriteFile(d.Pin(), []byte(pin.String()+"\n"), 0o600); err != nil {
+	lines := root.String() + "\n"
+	if root != pin {
+		lines += pin.String() + "\n"
+	}
+	if err := store.WriteFile(d.Pin(), []byte(lines), 0o600); err != nil {
 		return nil, fmt.Errorf("pin charter: %w", err)
 	}
 	return file, nil
+}
+
+// Newest is the version of the charter that is in force by the records of a file. Those
+// that follow version 1 count only when that is signed by all its operators.
+func Newest(file *charter.File) (*charter.Charter, error) {
+	if err := file.Charter.Validate(); err != nil {
+		return nil, fmt.Errorf("charter: %w", err)
+	}
+	if len(file.Records) == 0 {
+		return file.Charter, nil
+	}
+	ledger, err := authority.Open(file, time.Now().Unix())
+	if err != nil {
+		return nil, err
+	}
+	return ledger.InForce(), nil
 }
 
 // lists says whether a charter lists the signer of a directory, as its settings name it.
@@ -261,20 +288,39 @@ func lists(c *charter.Charter, s *Settings, key *identity.Key) error {
 	return nil
 }
 
-func readPin(d Dir) (canon.Digest, error) {
+// readPin is what the operator confirmed: version 1, and the later version that was in
+// force then; zero for none.
+func readPin(d Dir) (root, newest canon.Digest, err error) {
 	raw, err := os.ReadFile(d.Pin())
 	if err != nil {
-		return canon.Digest{}, err
+		return root, newest, err
 	}
-	pin, err := canon.ParseDigest(strings.TrimSpace(string(raw)))
+	first, second, more := strings.Cut(strings.TrimSpace(string(raw)), "\n")
+	if root, err = canon.ParseDigest(first); err == nil && more {
+		newest, err = canon.ParseDigest(second)
+	}
 	if err != nil {
-		return canon.Digest{}, fmt.Errorf("pin %s: %w", d.Pin(), err)
+		return root, newest, fmt.Errorf("pin %s: %w", d.Pin(), err)
 	}
-	return pin, nil
+	return root, newest, nil
+}
+
+// confirmed demands that the version that the operator confirmed is known: a file whose
+// later versions were taken away leads back to an older one.
+func confirmed(d Dir, known func(canon.Digest) (*charter.Charter, bool)) error {
+	_, newest, err := readPin(d)
+	if err != nil || newest.IsZero() {
+		return err
+	}
+	if _, ok := known(newest); !ok {
+		return fmt.Errorf("%s does not lead to version %s of the charter, which was confirmed when this signer joined: bring back the file that it joined with", d.Charter(), newest)
+	}
+	return nil
 }
 
 // joined is what a signer's directory holds after join: its settings, its key, and the
-// pinned charter that lists it. Other operators' signatures may be missing.
+// pinned charter with the later versions that are known. Operators' signatures under
+// version 1 may be missing.
 func joined(d Dir) (*Settings, *identity.Key, *charter.File, error) {
 	s, err := d.LoadSettings()
 	if err != nil {
@@ -284,17 +330,20 @@ func joined(d Dir) (*Settings, *identity.Key, *charter.File, error) {
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	pin, err := readPin(d)
+	root, _, err := readPin(d)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil, errors.New("this signer has no charter: run coffer-signer join FILE first")
 	} else if err != nil {
 		return nil, nil, nil, err
 	}
-	file, err := charter.OpenPresent(d.Charter(), pin)
+	file, err := charter.OpenPresent(d.Charter(), root)
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("open charter: %w", err)
 	}
-	return s, key, file, lists(file.Charter, s, key)
+	if len(file.Records) == 0 {
+		return s, key, file, lists(file.Charter, s, key)
+	}
+	return s, key, file, nil
 }
 
 // Validate checks settings, identity and charter of a directory without touching

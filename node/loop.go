@@ -41,9 +41,11 @@ type loopState struct {
 	ended *ended
 	wrap  *keyshare.WrapKey // nil while sealed
 	news  chan hostEvent
-	rest  time.Time              // no search for primes before
-	met   map[party.ID]time.Time // since when the connection is up on which a peer was told the addresses
-	told  time.Time              // when all peers were
+	rest  time.Time // no search for primes before
+	met   map[party.ID]*acquaintance
+
+	told, toldHead time.Time // when all peers were told all addresses, and this signer's head
+	advanced       time.Time // until when the charter's delays ran
 
 	reopen  bool              // this signer is to be opened anew
 	carried *keyshare.WrapKey // what it takes along then
@@ -52,7 +54,7 @@ type loopState struct {
 func newLoopState() loopState {
 	return loopState{
 		runs: map[canon.Digest]*run{}, early: envelope.NewEarly(earlyLimits), hosts: map[string]engine.Host{}, used: map[string]time.Time{},
-		ended: newEnded(), news: make(chan hostEvent, 64), met: map[party.ID]time.Time{},
+		ended: newEnded(), news: make(chan hostEvent, 64), met: map[party.ID]*acquaintance{}, advanced: time.Now(),
 	}
 }
 
@@ -203,6 +205,7 @@ func (n *Node) tick(now time.Time) {
 			}
 		}
 	}
+	n.advance(now)
 	n.greet(now)
 	n.lookOut(now)
 	n.closeIdle(now)

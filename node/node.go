@@ -17,10 +17,13 @@ import (
 	"google.golang.org/grpc/status"
 
 	"coffer/audit"
+	"coffer/authority"
+	"coffer/authority/book"
 	"coffer/canon"
 	"coffer/charter"
 	"coffer/engine"
 	"coffer/gate"
+	"coffer/hook"
 	"coffer/identity"
 	"coffer/intent"
 	"coffer/internal/addressbook"
@@ -82,6 +85,8 @@ type Node struct {
 	others   party.Set
 
 	current atomic.Pointer[charter.Charter] // the version in force
+	book    *book.Book
+	moved   atomic.Uint64 // counts what became new in the book
 
 	db      *bbolt.DB
 	keys    *keystore.Store
@@ -107,6 +112,8 @@ type Node struct {
 	sealed  bool
 	busy    bool // primes are being searched
 	active  int
+	heads   map[party.ID]heard
+	own     *ownHead
 
 	loop loopState
 }
@@ -154,15 +161,14 @@ func New(cfg Config) (*Node, error) {
 	if missing := file.Missing(); len(missing) > 0 {
 		return nil, &charter.IncompleteError{Missing: missing}
 	}
-	c := file.Charter
 	db, err := store.Open(cfg.Dir.Store())
 	if err != nil {
 		return nil, err
 	}
 	n := &Node{
 		cfg: cfg, settings: settings, log: cfg.Logger.With("signer", string(settings.Name)), key: key, self: settings.Name,
-		file: file, roster: map[party.ID]identity.ID{}, others: c.Parties().Without(settings.Name),
-		db: db, junk: newJunk(), decisions: newDecisions(),
+		file: file, roster: map[party.ID]identity.ID{},
+		db: db, junk: newJunk(), decisions: newDecisions(), heads: map[party.ID]heard{},
 		mail: make(chan func(), 64), closed: make(chan struct{}),
 		wallets: map[string]*wallet.Record{}, records: map[string]wallet.Signed{}, sealed: cfg.wrap == nil,
 	}
@@ -170,10 +176,6 @@ func New(cfg Config) (*Node, error) {
 	n.cfg.CeremonyWithin = cmp.Or(cfg.CeremonyWithin, ceremonyWithin)
 	n.loop = newLoopState()
 	n.loop.wrap = cfg.wrap
-	n.current.Store(c)
-	for _, s := range c.Signers {
-		n.roster[s.Name] = s.Peer
-	}
 	if err := n.open(); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -181,6 +183,9 @@ func New(cfg Config) (*Node, error) {
 }
 
 func (n *Node) open() error {
+	if err := n.openCharter(); err != nil {
+		return err
+	}
 	var err error
 	if n.seen, err = n.newObserver(); err != nil {
 		return err
@@ -197,8 +202,7 @@ func (n *Node) open() error {
 	if err := n.sweep(); err != nil {
 		return err
 	}
-	origin := "coffer/" + n.inForce().Cluster.String() + "/signer/" + string(n.self)
-	if n.audit, err = anchor.Open(n.db, n.cfg.Dir.Audit(), n.key, origin, false); err != nil {
+	if n.audit, err = anchor.Open(n.db, n.cfg.Dir.Audit(), n.key, n.origin(), false); err != nil {
 		return err
 	}
 	if note := n.audit.Recovered(); note != "" {
@@ -215,38 +219,114 @@ func (n *Node) open() error {
 		}
 		n.wallets[r.Name], n.records[r.Name] = r, signed
 	}
-	peers := Peers{Self: n.self, Key: n.key, Cluster: n.inForce().Cluster, Version: n.cfg.Version, Listen: n.settings.ListenPeers, Others: map[party.ID]charter.AddressRecord{}}
+	return n.openLink()
+}
+
+// openCharter finds the version in force, and this signer in it: by identity.key, or by
+// identity.next.key, which is its identity from then on.
+func (n *Node) openCharter() error {
+	var err error
+	now := time.Now().Unix()
+	if n.book, err = book.Open(n.db, n.file.Charter, n.key, now); err != nil {
+		return err
+	}
+	for at, raw := range n.file.Records {
+		r, err := authority.Parse(raw)
+		if err == nil {
+			_, err = n.book.Add(r, now)
+		}
+		var refused *authority.Refusal
+		switch {
+		case errors.As(err, &refused):
+			n.log.Warn("a record of charter.json is not taken", "record", at+1, "error", err) // what is in force decides
+		case err != nil:
+			return err
+		}
+	}
+	c := n.book.InForce()
+	if err := confirmed(n.cfg.Dir, n.book.Charter); err != nil {
+		return err
+	}
+	n.current.Store(c)
+	n.writeCharter(c) // before the identity changes: the file says which one it is
+	if me, ok := c.Signer(n.self); ok && me.Peer != n.key.ID() {
+		if err := n.rotate(me.Peer, now); err != nil {
+			return err
+		}
+	}
+	for _, s := range c.Signers {
+		n.roster[s.Name] = s.Peer
+	}
+	if !n.unlisted() {
+		n.others = c.Parties().Without(n.self)
+	}
+	return nil
+}
+
+func (n *Node) origin() string {
+	return "coffer/" + n.file.Charter.Cluster.String() + "/signer/" + string(n.self)
+}
+
+func (n *Node) openLink() error {
 	if err := n.openAddresses(); err != nil {
 		return err
 	}
+	if n.unlisted() {
+		n.link = newSilence()
+		return nil
+	}
+	peers := Peers{Self: n.self, Key: n.key, Cluster: n.file.Charter.Cluster, Version: n.cfg.Version, Listen: n.settings.ListenPeers, Others: map[party.ID]charter.AddressRecord{}}
 	for _, id := range n.others {
 		peers.Others[id], _ = n.addresses.Newest(id) // a book has everybody's
 	}
-	if n.link, err = n.cfg.Link(peers); err != nil {
+	link, err := n.cfg.Link(peers)
+	if err != nil {
 		return fmt.Errorf("open link to peers: %w", err)
 	}
+	n.link = link
 	return nil
 }
 
 // Run serves until ctx ends. Order of stopping: sessions, requests, link; Close does the store.
 func (n *Node) Run(ctx context.Context) error {
+	var listeners []net.Listener
+	fail := func(err error) error {
+		for _, l := range listeners {
+			err = errors.Join(err, l.Close())
+		}
+		return err
+	}
 	lis, err := net.Listen("tcp", n.settings.ListenCoordinator)
 	if err != nil {
 		return fmt.Errorf("listen for the coordinator: %w", err)
 	}
+	listeners = append(listeners, lis)
 	server, err := rpc.NewServer(n.key, coordinatorsOf(n.inForce), signerMethods)
 	if err != nil {
-		return errors.Join(err, lis.Close())
+		return fail(err)
 	}
 	pb.RegisterSignerServer(server, &service{n: n})
 	operator, opLis, err := rpc.NewUnixServer(n.cfg.Dir.Socket(), operatorMethods)
 	if err != nil {
-		return errors.Join(err, lis.Close())
+		return fail(err)
 	}
+	listeners = append(listeners, opLis)
 	pb.RegisterOperatorServer(operator, &operatorService{n: n})
+	servers := []*rpc.Server{server, operator}
+	if n.settings.ListenOrders != "" {
+		orders, err := n.newOrders()
+		if err != nil {
+			return fail(err)
+		}
+		ordersLis, err := net.Listen("tcp", n.settings.ListenOrders)
+		if err != nil {
+			return fail(fmt.Errorf("listen for orders: %w", err))
+		}
+		servers, listeners = append(servers, orders), append(listeners, newCrowd(ordersLis, ordersConnsEach, ordersConns))
+	}
 
 	if err := n.record(audit.Event{Code: "START", Detail: map[string]string{"version": n.cfg.Version, "charter": n.inForce().Digest().String()}}); err != nil {
-		return errors.Join(err, lis.Close(), opLis.Close())
+		return fail(err)
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	// The link lives a moment longer than the loop, whose last words are the aborts of
@@ -262,15 +342,20 @@ func (n *Node) Run(ctx context.Context) error {
 	defer endHooks()
 	g.Go(func() error { return n.seen.hooks.Run(hooksCtx) })
 	g.Go(func() error { return n.serveMetrics(ctx) })
-	g.Go(func() error { return server.Serve(lis) })
-	g.Go(func() error { return operator.Serve(opLis) })
+	for i, s := range servers {
+		g.Go(func() error { return s.Serve(listeners[i]) })
+	}
 	g.Go(func() error {
 		<-n.closed
 		endHooks()
-		stopServers(server, operator)
+		stopServers(servers...)
 		cutLink()
 		return nil
 	})
+	if n.unlisted() {
+		n.log.Error("this signer signs nothing: the charter in force does not list it", "version", n.inForce().Version)
+		n.seen.hooks.Fire(hook.Event{Name: hook.Alarm, Subject: string(n.self), Text: errUnlisted.Error()}, "")
+	}
 	n.log.Info("signer serves", "coordinator", lis.Addr().String(), "charter", n.inForce().Digest().Short(), "sealed", n.isSealed())
 	if len(n.cfg.Passphrase) > 0 {
 		g.Go(func() error {
@@ -286,6 +371,9 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	if n.cfg.Ready != nil {
 		n.cfg.Ready(lis.Addr().String())
+	}
+	if n.cfg.Taking != nil && len(listeners) > 2 {
+		n.cfg.Taking(listeners[2].Addr().String())
 	}
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
@@ -392,11 +480,18 @@ func (n *Node) status() (*pb.StatusResponse, error) {
 	if err != nil {
 		return nil, n.grpcError(err)
 	}
+	c := n.inForce()
+	digest, root := c.Digest(), n.file.Charter.Digest()
+	stands, err := n.stands(c)
+	if err != nil {
+		return nil, n.grpcError(err)
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	digest := n.inForce().Digest()
 	out := &pb.StatusResponse{
-		Signer: string(n.self), PeerId: string(n.key.ID()), CharterDigest: digest[:], CharterVersion: n.inForce().Version,
+		Signer: string(n.self), PeerId: string(n.key.ID()), CharterDigest: digest[:], CharterVersion: c.Version, RootDigest: root[:],
+		Freezes: stands.Freezes, NextVersion: stands.NextVersion, NextSeconds: stands.NextSeconds,
+		Heads: stands.Heads, Fresh: stands.Fresh, Head: stands.Head, HeadSignature: stands.HeadSignature,
 		Sealed: n.sealed, PreParameters: uint32(count), PreParametersBusy: n.busy, Version: n.cfg.Version,
 		UnixTime: time.Now().Unix(), ActiveSessions: uint32(n.active), AuditSize: uint64(n.audit.Size()), AuditCheckpoint: note,
 		CharterSignatures: signatures(n.file), CharterComplete: true,
@@ -429,7 +524,7 @@ func (n *Node) peerStatus(id party.ID) *pb.PeerStatus {
 // coordinators and the operator only and never holds a secret.
 func (n *Node) grpcError(err error) error {
 	switch {
-	case errors.Is(err, ErrSealed), errors.Is(err, errNoPrimes), errors.Is(err, errRepeated), errors.Is(err, errCeremony), errors.Is(err, errAttested), errors.Is(err, keystore.ErrExists):
+	case errors.Is(err, ErrSealed), errors.Is(err, errNoPrimes), errors.Is(err, errRepeated), errors.Is(err, errCeremony), errors.Is(err, errAttested), errors.Is(err, errUnlisted), errors.Is(err, errOverruled), errors.Is(err, keystore.ErrExists):
 		return status.Error(codes.FailedPrecondition, err.Error())
 	case errors.Is(err, errStopping):
 		return status.Error(codes.Unavailable, err.Error())

@@ -129,8 +129,11 @@ func (n *Node) judge(in gate.Input) verdict.Verdict {
 	return v
 }
 
-// note remembers a request before it is answered.
+// note remembers a request before it is answered, and passes on what is said against it.
 func (n *Node) note(r request, asked bool) error {
+	if err := n.passOn(r); err != nil {
+		return err
+	}
 	news, err := n.memory.note(n.inForce(), r, asked, time.Now().Unix())
 	if news {
 		id := canon.Sum(r.intent.Raw)
@@ -139,11 +142,12 @@ func (n *Node) note(r request, asked bool) error {
 	return err
 }
 
-// Charter is the pinned charter of a directory, for the operator's own commands.
+// Charter is the newest charter that is in force by the file of a directory, for the
+// operator's own commands.
 func Charter(d Dir) (*charter.Charter, error) {
 	_, _, file, err := joined(d)
 	if err != nil {
 		return nil, err
 	}
-	return file.Charter, nil
+	return Newest(file)
 }

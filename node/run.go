@@ -36,12 +36,14 @@ type run struct {
 	stage    string
 	fault    *engine.Fault // why it failed
 	refused  bool          // by the gate, at release
+	attempt  canon.Digest
+	request  request
+	judged   uint64 // how much had moved when the gate was last asked
 
 	began, stageBegan time.Time
 
 	// of a signing session
 	session    *signing.Session
-	request    request
 	record     *wallet.Record
 	authorized *gate.Authorized // of the second judgement
 
@@ -63,6 +65,9 @@ type runEvent struct {
 var errBusy = fmt.Errorf("%d sessions run already: try again when one has ended", maxRuns)
 
 func (n *Node) mayBegin(r *run) error {
+	if n.unlisted() {
+		return errUnlisted
+	}
 	if n.loop.wrap == nil {
 		return ErrSealed
 	}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"coffer/approval"
 	"coffer/audit"
+	"coffer/authority"
 	"coffer/canon"
 	"coffer/gate"
 	"coffer/intent"
@@ -120,6 +122,7 @@ func (s *service) Sign(req *pb.SignRequest, stream pb.Signer_SignServer) error {
 	if err != nil {
 		return status.Error(codes.InvalidArgument, "signers: "+err.Error())
 	}
+	moved := s.n.moved.Load()
 	// A provisional session: the session's own ID exists only once every signer has
 	// sent its nonce, and the second judgement, before release, binds to that one.
 	in, err := s.n.input(r, attempt)
@@ -146,7 +149,7 @@ func (s *service) Sign(req *pb.SignRequest, stream pb.Signer_SignServer) error {
 		}
 		return stream.Send(&pb.SignEvent{Event: &pb.SignEvent_Refused{Refused: reply}})
 	}
-	run, err := s.n.startSigning(stream.Context(), r, in.Wallet, signers, attempt)
+	run, err := s.n.startSigning(stream.Context(), judged{r, moved}, in.Wallet, signers, attempt)
 	if err != nil {
 		return s.n.grpcError(err)
 	}
@@ -180,6 +183,7 @@ func (s *service) CreateWallet(req *pb.CreateWalletRequest, stream pb.Signer_Cre
 	if err != nil {
 		return status.Error(codes.InvalidArgument, "attempt: "+err.Error())
 	}
+	moved := s.n.moved.Load()
 	in, err := s.n.input(r, attempt)
 	if err != nil {
 		return s.n.grpcError(err)
@@ -198,7 +202,7 @@ func (s *service) CreateWallet(req *pb.CreateWalletRequest, stream pb.Signer_Cre
 		}
 		return stream.Send(&pb.CeremonyEvent{Event: &pb.CeremonyEvent_Refused{Refused: reply}})
 	}
-	run, err := s.n.startCeremony(stream.Context(), permit, attempt)
+	run, err := s.n.startCeremony(stream.Context(), judged{r, moved}, permit, attempt)
 	if err != nil {
 		return s.n.grpcError(err)
 	}
@@ -206,6 +210,12 @@ func (s *service) CreateWallet(req *pb.CreateWalletRequest, stream pb.Signer_Cre
 		switch {
 		case e.wallet != nil:
 			return true, stream.Send(&pb.CeremonyEvent{Event: &pb.CeremonyEvent_Wallet{Wallet: e.wallet.ToProto()}})
+		case e.refused != nil:
+			reply, err := s.n.answer(e.refused)
+			if err != nil {
+				return true, err
+			}
+			return true, stream.Send(&pb.CeremonyEvent{Event: &pb.CeremonyEvent_Refused{Refused: reply}})
 		case e.failed != nil:
 			return true, stream.Send(&pb.CeremonyEvent{Event: &pb.CeremonyEvent_Failed{Failed: failure(e)}})
 		default:
@@ -280,9 +290,41 @@ func (n *Node) input(r request, session canon.Digest) (gate.Input, error) {
 	if in.Statements, err = n.memory.withNarrowing(r); err != nil {
 		return in, err
 	}
+	in.Statements = withOrders(in.Statements, n.book.Orders(i.Digest()))
 	in.Wallet = n.wallet(i.Wallet)
 	in.Journal, err = n.view(i)
 	return in, err
+}
+
+// withOrders adds what people said against an intent by other ways than this request.
+func withOrders(statements, orders []approval.Signed) []approval.Signed {
+	for _, o := range orders {
+		if !slices.ContainsFunc(statements, func(s approval.Signed) bool { return bytes.Equal(s.Raw, o.Raw) }) {
+			statements = append(slices.Clip(statements), o)
+		}
+	}
+	return statements
+}
+
+// passOn makes orders of what a request brings against its intent, so that the other
+// signers hear of it from this one, whatever the coordinator tells them.
+func (n *Node) passOn(r request) error {
+	id := canon.Sum(r.intent.Raw)
+	known := n.book.Orders(id)
+	order := authority.Record{Kind: authority.KindOrder, Raw: id[:]}
+	for _, s := range r.statements {
+		if narrows(s) && !slices.ContainsFunc(known, func(k approval.Signed) bool { return bytes.Equal(k.Raw, s.Raw) }) {
+			order.Statements = append(order.Statements, s)
+		}
+	}
+	if len(order.Statements) == 0 {
+		return nil
+	}
+	_, err := holder{n}.Add(order, time.Now().Unix())
+	if authority.CodeOf(err) != "" {
+		return nil // the gate says what is wrong with a statement
+	}
+	return err
 }
 
 // auditVerdict writes a decision down before it is answered. Repeated questions

@@ -16,8 +16,8 @@ import (
 )
 
 // startSigning begins a session that the gate has judged once.
-func (n *Node) startSigning(ctx context.Context, req request, record *wallet.Record, signers party.Set, attempt canon.Digest) (*run, error) {
-	r := &run{request: req, record: record, peers: signers.Without(n.self), events: make(chan runEvent, 64)}
+func (n *Node) startSigning(ctx context.Context, j judged, record *wallet.Record, signers party.Set, attempt canon.Digest) (*run, error) {
+	r := &run{request: j.request, judged: j.moved, attempt: attempt, record: record, peers: signers.Without(n.self), events: make(chan runEvent, 64)}
 	var err error
 	if doErr := n.do(ctx, func() { err = n.beginSigning(r, signers, attempt) }); doErr != nil {
 		return nil, doErr
@@ -27,6 +27,9 @@ func (n *Node) startSigning(ctx context.Context, req request, record *wallet.Rec
 
 func (n *Node) beginSigning(r *run, signers party.Set, attempt canon.Digest) error {
 	if err := n.mayBegin(r); err != nil {
+		return err
+	}
+	if err := n.stillMay(r); err != nil {
 		return err
 	}
 	meta, sealed, err := n.keys.Share(r.record.Name, r.record.Epoch)
@@ -82,8 +85,15 @@ func (n *Node) pumpSession(r *run) (again bool) {
 			return false
 		}
 	}
-	if ready.Partial != nil && !n.markSigned(r) {
-		return false
+	if ready.Partial != nil {
+		// The last look: what was taken and acknowledged until now counts, although this
+		// session was released before.
+		if v := n.doubt(r); v != nil {
+			n.refuse(r, v, "OVERRULED")
+		}
+		if r.ended || !n.markSigned(r) {
+			return false
+		}
 	}
 	n.send(ready.Send)
 	switch {
@@ -104,6 +114,7 @@ func (n *Node) pumpSession(r *run) (again bool) {
 // release is the second judgement: everything again, now bound to the session's
 // own ID, then audit and journal on disk, and only then the Binding.
 func (n *Node) release(r *run) {
+	moved := n.moved.Load()
 	in, err := n.input(r.request, r.session.ID())
 	if err != nil {
 		n.fail(r, &engine.Fault{Code: "JOURNAL", Text: err.Error()})
@@ -111,15 +122,7 @@ func (n *Node) release(r *run) {
 	}
 	authorized, v := gate.Check(in)
 	if authorized == nil {
-		if err := n.auditVerdict("RELEASE_REFUSED", &v, true); err != nil {
-			n.fail(r, &engine.Fault{Code: "AUDIT", Text: err.Error()})
-			return
-		}
-		r.session.Abort("REFUSED", "the gate refused at release")
-		n.send(r.session.Ready().Send)
-		r.refused = true
-		n.tell(r, runEvent{refused: &v})
-		n.finish(r)
+		n.refuse(r, &v, "RELEASE_REFUSED")
 		return
 	}
 	i, err := intent.Parse(r.request.intent.Raw) // the gate has verified these bytes
@@ -148,7 +151,7 @@ func (n *Node) release(r *run) {
 		n.fail(r, &engine.Fault{Code: "JOURNAL", Text: err.Error()})
 		return
 	}
-	r.authorized = authorized
+	r.authorized, r.judged = authorized, moved
 	if err := r.session.Release(authorized); err != nil {
 		n.fail(r, &engine.Fault{Code: "RELEASE", Text: err.Error()})
 	}

@@ -433,7 +433,7 @@ func TestCodesAreExplained(t *testing.T) {
 		"Faults of a signer":           {{"node", fields("Fault", "Code")}, {"node", passed(0, "fail", "Abort")}, {"node", passed(1, "abort")}},
 		"How an intent ends":           {{"coordinator", passed(2, "end")}},
 		"What the coordinator saw":     {{"coordinator", fields("sessionError", "code")}},
-		"Audit log of a signer":        {{"node", fields("Event", "Code")}, {"node", passed(0, "auditVerdict")}, {"audit", constants("Code")}},
+		"Audit log of a signer":        {{"node", fields("Event", "Code")}, {"node", passed(0, "auditVerdict")}, {"node", passed(2, "refuse")}, {"audit", constants("Code")}},
 		"Audit log of the coordinator": {{"coordinator", passed(0, "record")}, {"audit", constants("Code")}},
 	} {
 		t.Run(heading, func(t *testing.T) {

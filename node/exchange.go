@@ -1,0 +1,154 @@
+package node
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"coffer/authority"
+	"coffer/authority/exchange"
+	"coffer/charter"
+	pb "coffer/proto/coffer/v1"
+	"coffer/rpc"
+)
+
+// Exchange takes the records that a coordinator hands on, and answers those that it lacks.
+func (s *service) Exchange(_ context.Context, req *pb.ExchangeRequest) (*pb.ExchangeResponse, error) {
+	return s.n.exchange(req, nil)
+}
+
+// Exchange takes records from the operator: a file that came by another way.
+func (o *operatorService) Exchange(_ context.Context, req *pb.ExchangeRequest) (*pb.ExchangeResponse, error) {
+	return o.n.exchange(req, nil)
+}
+
+// Freeze makes this signer's own order.
+func (o *operatorService) Freeze(ctx context.Context, req *pb.FreezeRequest) (*pb.FreezeResponse, error) {
+	r, effective, err := o.n.freeze(ctx, req.Scope, req.Name, req.Reason)
+	switch {
+	case authority.CodeOf(err) == authority.CodeMalformed:
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	case authority.CodeOf(err) != "":
+		return nil, status.Error(codes.FailedPrecondition, err.Error())
+	case err != nil:
+		return nil, o.n.grpcError(err)
+	}
+	return &pb.FreezeResponse{Record: r.Encode(), Effective: effective}, nil
+}
+
+// exchange takes records by any route. Nobody is believed for bringing them.
+func (n *Node) exchange(req *pb.ExchangeRequest, take func(authority.Kind) bool) (*pb.ExchangeResponse, error) {
+	if err := exchange.CheckRequest(req); err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	out, _, err := exchange.Serve(holder{n}, req, take, time.Now().Unix())
+	if err != nil {
+		return nil, n.grpcError(err)
+	}
+	for _, no := range out.Refused {
+		n.junk.count("RECORD " + no.Code) // counted: whoever sends junk could fill the disk
+	}
+	if n.unlisted() {
+		return out, nil // its head is nobody's
+	}
+	if out.Head, out.HeadSignature, err = n.signedHead(); err != nil {
+		return nil, n.grpcError(err)
+	}
+	return out, nil
+}
+
+// The endpoint for orders is for anybody, so all that one can take of it is bounded: by
+// host and in all, in connections and their time, in requests and their size.
+const (
+	ordersConnsEach = 8
+	ordersConns     = 192 // fewer than rpc.Server accepts: it never waits
+	ordersStreams   = 2
+	ordersMessage   = 320 << 10 // 4,096 references and an order
+	ordersIdle      = 10 * time.Second
+	ordersAge       = 30 * time.Second
+)
+
+var (
+	ordersEach = rate{burst: 20, perSecond: 2}
+	ordersAll  = rate{burst: 400, perSecond: 200}
+)
+
+var ordersMethods = rpc.Methods{
+	pb.Orders_Exchange_FullMethodName: rpc.Anybody,
+}
+
+// ordersService is this signer's own endpoint: it takes what stops something, and says
+// what stands, to whoever can reach it. No coordinator stands between.
+type ordersService struct {
+	pb.UnimplementedOrdersServer
+	n    *Node
+	gate *turnstile
+}
+
+// Exchange takes freezes and orders about intents, and answers records of any kind.
+func (o *ordersService) Exchange(ctx context.Context, req *pb.ExchangeRequest) (*pb.ExchangeResponse, error) {
+	host := ""
+	if p, ok := peer.FromContext(ctx); ok {
+		host = hostOf(p.Addr)
+	}
+	if !o.gate.pass(host, time.Now()) {
+		o.n.junk.count("ORDERS of one address, or of all, too many")
+		return nil, status.Error(codes.ResourceExhausted, "too many requests: try again in a second, or at another signer")
+	}
+	return o.n.exchange(req, narrowing)
+}
+
+// narrowing are the kinds that need no pipeline.
+func narrowing(k authority.Kind) bool { return k == authority.KindFreeze || k == authority.KindOrder }
+
+// newOrders is the server of the endpoint for orders.
+func (n *Node) newOrders() (*rpc.Server, error) {
+	server, err := rpc.NewPublicServer(n.key, ordersMethods, nil,
+		grpc.MaxRecvMsgSize(ordersMessage), grpc.MaxConcurrentStreams(ordersStreams),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			MaxConnectionIdle: ordersIdle, MaxConnectionAge: ordersAge, MaxConnectionAgeGrace: ordersIdle, Time: ordersIdle, Timeout: ordersIdle,
+		}))
+	if err != nil {
+		return nil, err
+	}
+	pb.RegisterOrdersServer(server, &ordersService{n: n, gate: newTurnstile(ordersEach, ordersAll)})
+	return server, nil
+}
+
+// stands is the part of the status that is of the charter, of freezes and of heads.
+func (n *Node) stands(c *charter.Charter) (*pb.StatusResponse, error) {
+	out := &pb.StatusResponse{}
+	for _, h := range n.book.Freezes() {
+		f := &pb.FreezeState{
+			Id: h.ID[:], Scope: h.Freeze.Scope, Name: h.Freeze.Name, Reason: h.Freeze.Reason, By: h.Freeze.By, Time: h.Freeze.Time,
+			HeldBy: h.Receipts.Strings(), Effective: h.Effective,
+		}
+		out.Freezes = append(out.Freezes, f)
+	}
+	for _, p := range n.book.Pending() {
+		if p.Kind == authority.KindCharter && p.Complete && !p.Fork && p.Version == c.Version+1 {
+			out.NextVersion, out.NextSeconds = p.Version, int64(p.Due.Seconds())
+		}
+	}
+	now, own := time.Now(), n.here()
+	heads := n.othersHeads()
+	for _, id := range n.others {
+		if h, ok := heads[id]; ok {
+			out.Heads = append(out.Heads, &pb.HeadState{
+				Signer: string(id), AgeMs: n.age(id, h, now).Milliseconds(), Agrees: h.head.Agrees(own), CharterVersion: h.head.Version,
+			})
+		}
+	}
+	out.Fresh = n.fresh(now).Fresh
+	if n.unlisted() {
+		return out, nil // its head is nobody's
+	}
+	var err error
+	out.Head, out.HeadSignature, err = n.signedHead()
+	return out, err
+}

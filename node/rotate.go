@@ -1,0 +1,82 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"coffer/audit"
+	"coffer/identity"
+	"coffer/party"
+	"coffer/store"
+	"coffer/transport"
+)
+
+// NextIdentity is the file of the identity that this signer will have once a version of
+// the charter lists it.
+func (d Dir) NextIdentity() string { return d.path("identity.next.key") }
+
+// Rotate makes the next identity of a signer, or finds the one that was made, and answers
+// its card: the admins put it into the next version of the charter. The signer goes over to
+// it by itself, when that version takes force.
+func Rotate(d Dir) (card string, err error) {
+	s, err := d.LoadSettings()
+	if err != nil {
+		return "", err
+	}
+	if _, err := identity.Load(d.Identity()); err != nil {
+		return "", err
+	}
+	key, err := identity.Load(d.NextIdentity())
+	if errors.Is(err, fs.ErrNotExist) {
+		key, err = identity.Create(d.NextIdentity())
+	}
+	if err != nil {
+		return "", err
+	}
+	return makeCard(key, s)
+}
+
+// rotate goes over to the next identity, if it is the one that the charter in force lists.
+// The log comes first: a crash in between finds the old key, and does the rest again.
+func (n *Node) rotate(listed identity.ID, now int64) error {
+	path := n.cfg.Dir.NextIdentity()
+	next, err := identity.Load(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && next.ID() != listed {
+		n.log.Error("the charter in force lists this signer under an identity that is not here", "listed", string(listed), "here", string(n.key.ID()))
+		return nil // it is unlisted, and says so
+	} else if err != nil {
+		return err
+	}
+	if err := audit.Handover(n.cfg.Dir.Audit(), n.key, next, n.origin()); err != nil {
+		return err
+	}
+	if err := os.Rename(path, n.cfg.Dir.Identity()); err != nil {
+		return fmt.Errorf("take the next identity: %w", err)
+	}
+	if err := store.SyncDir(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("take the next identity: %w", err)
+	}
+	n.log.Warn("this signer has another identity", "before", string(n.key.ID()), "now", string(next.ID()))
+	n.key = next
+	_, err = n.book.Use(next, now)
+	return err
+}
+
+// silence is the link of a signer that the charter in force does not list: nobody admits
+// it, and it admits nobody.
+type silence struct{ frames chan transport.Frame }
+
+func newSilence() silence { return silence{make(chan transport.Frame)} }
+
+func (silence) Send(party.ID, []byte) error       { return transport.ErrUnknownPeer }
+func (s silence) Frames() <-chan transport.Frame  { return s.frames }
+func (silence) Connected(party.ID) bool           { return false }
+func (silence) SetAddrs(party.ID, []string) error { return transport.ErrUnknownPeer }
+func (silence) Close() error                      { return nil }
+func (silence) State(party.ID) transport.PeerState {
+	return transport.PeerState{Since: time.Time{}, Problem: errUnlisted}
+}
