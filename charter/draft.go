@@ -184,7 +184,7 @@ func (c *Charter) Describe() []string {
 		lines = append(lines, "veto          anybody of "+strings.Join(c.Veto, ", "))
 	}
 	heads, within := c.Fresh()
-	return append(lines, fmt.Sprintf("freshness     %s", freshWords(heads, within)))
+	return append(lines, "freshness     "+freshWords(heads, fmt.Sprintf("%ds", int(within/time.Second))))
 }
 
 func serviceWords(s Service) string {
@@ -203,15 +203,20 @@ func listWords(d DestinationList) string {
 	if d.Keepers == nil {
 		return fmt.Sprintf("%s: addresses that %s; only the admin rule changes it", d.Name, what)
 	}
-	age := "for ever"
-	if d.MaxAge != "" {
-		age = "for " + d.MaxAge
+	return fmt.Sprintf("%s: addresses that %s; kept by %s, a version counts %s", d.Name, what, requirementWords(*d.Keepers), ageWords(d))
+}
+
+// requirementWords says also what asks nothing beyond the people, which String leaves
+// out: what is signed and what is read must not differ.
+func requirementWords(q policy.Requirement) string {
+	if q.Orgs == 1 {
+		return q.String() + " from 1 organisation"
 	}
-	return fmt.Sprintf("%s: addresses that %s; kept by %s, a version counts %s", d.Name, what, d.Keepers, age)
+	return q.String()
 }
 
 func adminWords(a AdminRule) string {
-	out := a.Requirement().String()
+	out := requirementWords(a.Requirement())
 	if len(a.Keys) > 0 {
 		out += " with keys of kind " + strings.Join(a.Keys, ", ")
 	}
@@ -227,12 +232,12 @@ func adminWords(a AdminRule) string {
 	return fmt.Sprintf("%s; a change is in force %s, one that only narrows %s", out, wait(a.Delay), wait(a.NarrowDelay))
 }
 
-func freshWords(heads int, within time.Duration) string {
+func freshWords(heads int, within string) string {
 	others := "other signers"
 	if heads == 1 {
 		others = "other signer"
 	}
-	return fmt.Sprintf("a signer signs only while it has heard from %d %s within %ds", heads, others, int(within/time.Second))
+	return fmt.Sprintf("a signer signs only while it has heard from %d %s within %s", heads, others, within)
 }
 
 // RuleWords says one rule in words, its name first; "" when there is none of that name.
@@ -264,7 +269,7 @@ func ruleWords(r policy.Rule) string {
 		parts = append(parts, "only to "+strings.Join(r.Destinations, ", "))
 	}
 	for _, q := range r.Approvals {
-		parts = append(parts, "approved by "+q.String())
+		parts = append(parts, "approved by "+requirementWords(q))
 	}
 	if len(r.Keys) > 0 {
 		parts = append(parts, "with keys of kind "+strings.Join(r.Keys, ", "))

@@ -180,3 +180,13 @@ func save(t testing.TB, f *charter.File) (string, canon.Digest) {
 	}
 	return path, f.Charter.Digest()
 }
+
+// marshal is a charter's own JSON.
+func marshal(t testing.TB, c *charter.Charter) []byte {
+	t.Helper()
+	raw, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}

@@ -52,7 +52,7 @@ func (l DestinationList) stale(state ListState, issued bool, now int64) string {
 	// A list from the future would stay fresh for too long; a little ahead is the clocks'.
 	case state.Issued > now+maxAhead:
 		return fmt.Sprintf("version %d was issued in the future, at %s", state.Version, clock(state.Issued))
-	case now-state.Issued > int64(max/time.Second):
+	case state.Issued < now-int64(max/time.Second):
 		return fmt.Sprintf("version %d was issued at %s and counts for %s; its keepers (%s) issue the next", state.Version, clock(state.Issued), l.MaxAge, l.Keepers)
 	}
 	return ""

@@ -75,13 +75,3 @@ func VerifyCards(c, old *Charter, cards []string) error {
 	}
 	return nil
 }
-
-// Change is one thing that a new version makes different, in words for people.
-type Change struct {
-	Widens bool // somebody may do, or something may happen, that could not before
-	Text   string
-}
-
-// Narrows reports whether new takes away only: nobody may do more under it than under
-// old. The safe answer to a doubt is no, which waits the longer delay.
-func Narrows(old, new *Charter) bool { return string(old.Encode()) == string(new.Encode()) }

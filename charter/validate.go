@@ -45,6 +45,7 @@ func (c *Charter) Validate() error {
 	if len(v.faults) > 0 {
 		return fmt.Errorf("%w: %w", ErrInvalid, errors.Join(v.faults...))
 	}
+	v.votes = everybody(c)
 	v.head()
 	v.processes()
 	v.members()
@@ -388,7 +389,7 @@ func (v *validator) requirement(where string, q policy.Requirement, kinds []stri
 		v.fail(where+".keys", "%w", err)
 		return
 	}
-	people, orgs := policy.Count(q, kinds, v.everybody())
+	people, orgs := policy.Count(q, kinds, v.votes)
 	of := fmt.Sprintf("group %q has %d people, of %d organisations", clip(q.Group), people, orgs)
 	if len(kinds) > 0 {
 		of = fmt.Sprintf("group %q has %d people, of %d organisations, with a key of kind %s", clip(q.Group), people, orgs, strings.Join(kinds, " or "))
@@ -403,18 +404,6 @@ func (v *validator) requirement(where string, q policy.Requirement, kinds []stri
 	case q.Orgs > orgs:
 		v.fail(where+".orgs", "it is %d and %s, so it can never be met; lower it or enrol more", q.Orgs, of)
 	}
-}
-
-// everybody is what could be counted if all people voted with all their keys.
-func (v *validator) everybody() []policy.Vote {
-	if v.votes == nil {
-		for _, p := range v.c.People {
-			for _, k := range p.Keys {
-				v.votes = append(v.votes, policy.Vote{Person: p.Name, Org: p.Org, Groups: p.Groups, KeyKind: k.Kind})
-			}
-		}
-	}
-	return v.votes
 }
 
 // address accepts a checksummed address other than zero, from which nothing returns.
@@ -451,7 +440,7 @@ func (v *validator) authority() {
 			v.fail(where, "%q is named twice", clip(g))
 		}
 		seen[g] = true
-		if people, _ := policy.Count(policy.Requirement{Group: g}, nil, v.everybody()); people == 0 {
+		if people, _ := policy.Count(policy.Requirement{Group: g}, nil, v.votes); people == 0 {
 			v.fail(where, "nobody is in group %q; name a group that people are in", clip(g))
 		}
 	}
@@ -475,7 +464,7 @@ const (
 
 func (v *validator) admin() {
 	a := v.c.Admin
-	members, _ := policy.Count(a.Requirement(), nil, v.everybody())
+	members, _ := policy.Count(a.Requirement(), nil, v.votes)
 	switch {
 	case members == 0:
 		v.fail("admin.group", "nobody is in group %q; name a group that people are in", clip(a.Group))

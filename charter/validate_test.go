@@ -303,3 +303,77 @@ func TestPolicyFollowsTheCharter(t *testing.T) {
 		t.Errorf("rules that do not compile yield %v", s)
 	}
 }
+
+// What a charter says of lists, delays, vetoes, freshness and kinds of key.
+func TestValidateAuthority(t *testing.T) {
+	type c = *charter.Charter
+	staff, banned := 1, 2
+	for name, x := range map[string]struct {
+		change  func(c c)
+		mention []string // nothing: it is valid
+	}{
+		"as it is":                 {func(c) {}, nil},
+		"service of unknown role":  {func(c c) { c.Services[0].Role = "admin" }, []string{"services[0].role", "reader"}},
+		"list of unknown kind":     {func(c c) { c.Destinations[staff].Kind = "friends" }, []string{"destinations[1].kind", "sanctions"}},
+		"sanctions nobody keeps":   {func(c c) { c.Destinations[banned].Keepers = nil }, []string{"destinations[2].keepers", "keepers"}},
+		"sanctions for ever":       {func(c c) { c.Destinations[banned].MaxAge = "" }, []string{"destinations[2].max_age", "24h"}},
+		"sanctions without any":    {func(c c) { c.Destinations[banned].Entries = nil }, nil},
+		"destinations for ever":    {func(c c) { c.Destinations[staff].MaxAge = "" }, nil},
+		"fixed, with an age":       {func(c c) { c.Destinations[0].MaxAge = "24h" }, []string{"destinations[0].max_age", "keepers"}},
+		"fixed and empty":          {func(c c) { c.Destinations[0].Entries = nil }, []string{"destinations[0].entries", "suppliers"}},
+		"age without unit":         {func(c c) { c.Destinations[staff].MaxAge = "24" }, []string{"destinations[1].max_age", "24h"}},
+		"age of months":            {func(c c) { c.Destinations[staff].MaxAge = "31d" }, []string{"destinations[1].max_age", "30d"}},
+		"keepers of nobody":        {func(c c) { c.Destinations[staff].Keepers.Group = "ghosts" }, []string{"destinations[1].keepers.k", "ghosts", "never"}},
+		"keepers without a number": {func(c c) { c.Destinations[staff].Keepers.K = 0 }, []string{"destinations[1].keepers.k", "at least 1"}},
+		"keepers too many":         {func(c c) { c.Destinations[staff].Keepers.K = 3 }, []string{"destinations[1].keepers.k", "compliance", "never"}},
+		"keepers of too many orgs": {func(c c) { c.Destinations[staff].Keepers.Orgs = 2 }, []string{"destinations[1].keepers.orgs"}},
+		"keepers orgs negative":    {func(c c) { c.Destinations[staff].Keepers.Orgs = -1 }, []string{"destinations[1].keepers.orgs"}},
+		"paid to sanctions":        {func(c c) { c.Rules[0].Destinations = []string{"banned"} }, []string{"rules[0]", "banned", "sanctions"}},
+
+		"delay without unit":        {func(c c) { c.Admin.Delay = "48" }, []string{"admin.delay", "24h"}},
+		"delay too long":            {func(c c) { c.Admin.Delay = "31d" }, []string{"admin.delay", "30d"}},
+		"no delay":                  {func(c c) { c.Admin.Delay, c.Admin.NarrowDelay = "", "" }, nil},
+		"delay for widening only":   {func(c c) { c.Admin.NarrowDelay = "" }, nil},
+		"narrowing waits longer":    {func(c c) { c.Admin.NarrowDelay = "3d" }, []string{"admin.narrow_delay", "at most"}},
+		"narrowing waits, no delay": {func(c c) { c.Admin.Delay = "" }, []string{"admin.narrow_delay"}},
+		"admin kind unknown":        {func(c c) { c.Admin.Keys = []string{"paper"} }, []string{"admin.keys", "paper", "webauthn"}},
+		"admin kind twice":          {func(c c) { c.Admin.Keys = []string{"ssh", "ssh"} }, []string{"admin.keys", "twice"}},
+		"admins have no such keys":  {func(c c) { c.Admin.Keys = []string{"ssh-sk", "webauthn"} }, []string{"admin.k", "kind ssh-sk or webauthn", "never"}},
+		"admin any key":             {func(c c) { c.Admin.Keys = nil }, nil},
+		"rule kind nobody has":      {func(c c) { c.Rules[1].Keys = []string{"webauthn"} }, []string{`rules[1] "large".approvals[0].k`, "kind webauthn", "never"}},
+		"rule kind unknown":         {func(c c) { c.Rules[1].Keys = []string{"paper"} }, []string{"rules[1]", "paper"}},
+
+		"veto of nobody":     {func(c c) { c.Veto = []string{"ghosts"} }, []string{"veto[0]", "ghosts"}},
+		"veto twice":         {func(c c) { c.Veto = []string{"security", "security"} }, []string{"veto[1]", "twice"}},
+		"veto too long":      {func(c c) { c.Veto = make([]string, 17) }, []string{"veto", "at most"}},
+		"fresh by nobody":    {func(c c) { c.Freshness.Heads = 0 }, []string{"freshness.heads", "1 to 2"}},
+		"fresh by all":       {func(c c) { c.Freshness.Heads = 2 }, nil},
+		"fresh by more":      {func(c c) { c.Freshness.Heads = 3 }, []string{"freshness.heads"}},
+		"fresh never":        {func(c c) { c.Freshness.Within = "" }, []string{"freshness.within"}},
+		"fresh in no time":   {func(c c) { c.Freshness.Within = "9s" }, []string{"freshness.within", "10s"}},
+		"fresh in a while":   {func(c c) { c.Freshness.Within = "11m" }, []string{"freshness.within", "10m"}},
+		"fresh by default":   {func(c c) { c.Freshness = nil }, nil},
+		"later version":      {func(c c) { c.Version, c.Previous = 9, canon.Digest{1} }, nil},
+		"later, no previous": {func(c c) { c.Version = 9 }, []string{"previous"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := rich(t)
+			x.change(c)
+			err := c.Validate()
+			if x.mention == nil {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			for _, m := range x.mention {
+				if !strings.Contains(err.Error(), m) {
+					t.Errorf("error does not mention %q:\n%v", m, err)
+				}
+			}
+		})
+	}
+}
