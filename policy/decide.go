@@ -262,7 +262,7 @@ func Stricter(a, b Decision) Decision {
 		Groups: merge(a.Groups, b.Groups),
 	}
 	slices.Sort(d.Groups)
-	if d.Outcome != Wait && d.Outcome != Allow && d.Outcome != Deny {
+	if d.Outcome < Deny || max(a.Outcome, b.Outcome) > Allow {
 		d.Outcome = Deny
 		d.Reasons = append(d.Reasons, Reason{Code: CodeEval, Text: "one of the charters gave no decision"})
 	}
