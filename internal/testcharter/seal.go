@@ -9,6 +9,11 @@ import (
 	"coffer/identity"
 )
 
+// places are the addresses of the n-th signer of a charter.
+func places(n int) charter.Places {
+	return charter.Places{P2P: []string{fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", 7001+n)}, GRPC: fmt.Sprintf("127.0.0.1:%d", 7101+n)}
+}
+
 // seal validates c, and makes its file: a card for every key that the fixture has,
 // and the signatures of all signers. A key that an edit brought along has no card.
 func (f *Fixture) seal(t testing.TB, c *charter.Charter) {
@@ -36,7 +41,7 @@ func (f *Fixture) seal(t testing.TB, c *charter.Charter) {
 	}
 	for n, s := range c.Signers {
 		if key, ok := processes[s.Peer]; ok {
-			card(charter.NewSignerCard(key, s.Name, s.Org, charter.Places{P2P: []string{fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", 7001+n)}, GRPC: fmt.Sprintf("127.0.0.1:%d", 7101+n)}))
+			card(charter.NewSignerCard(key, s.Name, s.Org, places(n)))
 			if err := f.File.Sign(key); err != nil {
 				t.Fatal(err)
 			}
