@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"coffer/authority"
 	"coffer/canon"
 	"coffer/charter"
 	"coffer/identity"
@@ -17,29 +18,50 @@ import (
 	pb "coffer/proto/coffer/v1"
 )
 
-// openCharter reads the charter of a directory and checks that it is this coordinator's.
-// Operators' signatures may be missing: this coordinator is who collects them. It pins
-// nothing, because nobody has to believe it.
-func openCharter(d Dir, s *Settings, key *identity.Key) (*charter.File, error) {
+// readCharter reads the charter's file of a directory, and the newest version that it
+// brings. Operators' signatures may be missing: this coordinator is who collects them. It
+// pins nothing, because nobody has to believe it.
+func readCharter(d Dir) (*charter.File, *charter.Charter, error) {
 	file, err := charter.ReadFile(d.Charter())
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("this coordinator has no charter: put the charter file at %s (coffer charter init writes it there with --out)", d.Charter())
+		return nil, nil, fmt.Errorf("this coordinator has no charter: put the charter file at %s (coffer charter init writes it there with --out)", d.Charter())
 	} else if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := file.VerifyPresent(); err != nil {
-		return nil, fmt.Errorf("charter %s: %w", d.Charter(), err)
+		return nil, nil, fmt.Errorf("charter %s: %w", d.Charter(), err)
 	}
-	me, ok := file.Charter.CoordinatorByPeer(key.ID())
+	if len(file.Missing()) > 0 || len(file.Records) == 0 {
+		return file, file.Charter, nil
+	}
+	ledger, err := authority.Open(file, unixNow())
+	if err != nil {
+		return nil, nil, fmt.Errorf("charter %s: %w", d.Charter(), err)
+	}
+	return file, ledger.InForce(), nil
+}
+
+// suits checks that a version of the charter is one that this coordinator can work under.
+func suits(now *charter.Charter, s *Settings, key *identity.Key) error {
+	me, ok := now.CoordinatorByPeer(key.ID())
 	if !ok || me.Name != s.Name {
-		return nil, fmt.Errorf("charter %q does not list coordinator %q with the identity %s of its identity.key: its card must be among those that the charter is made of", file.Charter.Name, s.Name, key.ID())
+		return fmt.Errorf("version %d of charter %q does not list coordinator %q with the identity %s of its identity.key: its card must be among those that the charter is made of; if a later version lists it, put the file of coffer charter export in the place of charter.json", now.Version, now.Name, s.Name, key.ID())
 	}
 	for name := range s.Chains {
-		if _, ok := file.Charter.Chain(name); !ok {
-			return nil, fmt.Errorf("settings: chains.%s: the charter has no such chain", name)
+		if _, ok := now.Chain(name); !ok {
+			return fmt.Errorf("settings: chains.%s: the charter has no such chain", name)
 		}
 	}
-	return file, nil
+	return nil
+}
+
+// openCharter is what can be said of the charter of a directory without its store.
+func openCharter(d Dir, s *Settings, key *identity.Key) (*charter.File, *charter.Charter, error) {
+	file, now, err := readCharter(d)
+	if err == nil {
+		err = suits(now, s, key)
+	}
+	return file, now, err
 }
 
 func (c *Coordinator) charterFile() *charter.File {
@@ -65,13 +87,18 @@ func (c *Coordinator) awaitsOperators() error {
 	return nil
 }
 
-// sameCharter says whether a signer has the charter that this coordinator serves.
+// sameCharter says whether a signer has joined the charter that this coordinator serves.
+// Which version is in force there the records will say.
 func (c *Coordinator) sameCharter(st *pb.StatusResponse) error {
-	got, err := canon.DigestFrom(st.CharterDigest)
-	if err != nil {
-		return fmt.Errorf("answers without its charter's digest: %w", err)
+	root := st.RootDigest
+	if len(root) == 0 {
+		root = st.CharterDigest
 	}
-	if want := c.inForce().Digest(); got != want {
+	got, err := canon.DigestFrom(root)
+	if err != nil {
+		return fmt.Errorf("answers without the digest of its charter's first version: %w", err)
+	}
+	if want := c.charterFile().Charter.Digest(); got != want {
 		return fmt.Errorf("has joined charter %s, the one here is %s: compare with its operator which is meant", got.Short(), want.Short())
 	}
 	return nil
@@ -90,6 +117,11 @@ func (c *Coordinator) collect(ctx context.Context, s *signer, st *pb.StatusRespo
 	s.mu.Unlock()
 	if wrong != "" && wrong != said { // a signer is asked every second
 		c.log.Warn("signer hands out a signature under the charter that does not count", "signer", s.id, "why", wrong)
+	}
+	if wrong == "" && c.book.Load() == nil {
+		if err := c.openBook(); err != nil {
+			c.log.Error("the records cannot be opened", "error", err)
+		}
 	}
 	if st.CharterComplete {
 		return

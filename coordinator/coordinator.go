@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"coffer/audit"
+	"coffer/authority/book"
 	"coffer/canon"
 	"coffer/chain/rpc"
 	"coffer/charter"
@@ -59,7 +60,9 @@ type Coordinator struct {
 	audit    *anchor.Log
 
 	roster    atomic.Pointer[roster]
-	following sync.Mutex // held while the roster is replaced
+	following sync.Mutex                // held while the roster is replaced
+	book      atomic.Pointer[book.Book] // nil until every operator has signed version 1
+	exchanges chan struct{}             // held by each exchange of records with a caller
 	addresses *addressbook.Book
 	seen      *observer
 
@@ -92,7 +95,7 @@ func New(cfg Config) (*Coordinator, error) {
 	if err != nil {
 		return nil, err
 	}
-	file, err := openCharter(cfg.Dir, settings, key)
+	file, _, err := readCharter(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -102,8 +105,8 @@ func New(cfg Config) (*Coordinator, error) {
 	}
 	c := &Coordinator{
 		cfg: cfg, settings: settings, log: cfg.Logger, key: key, cluster: file.Charter.Cluster, file: file, db: db,
-		chains:   map[string]*rpc.Client{},
-		slots:    make(chan struct{}, maxSessions),
+		chains: map[string]*rpc.Client{},
+		slots:  make(chan struct{}, maxSessions), exchanges: make(chan struct{}, maxExchanges),
 		wallets:  map[string]*wallet.Record{},
 		records:  map[string]*pb.SignedRecord{},
 		running:  map[canon.Digest]chan struct{}{},
@@ -115,6 +118,9 @@ func New(cfg Config) (*Coordinator, error) {
 	}
 	c.roster.Store(&roster{charter: file.Charter})
 	if err := c.load(); err != nil {
+		if c.audit != nil {
+			err = errors.Join(err, c.audit.Close())
+		}
 		return nil, errors.Join(err, db.Close())
 	}
 	return c, nil
@@ -143,6 +149,24 @@ func (c *Coordinator) load() error {
 			return err
 		}
 	}
+	if err := c.openBook(); err != nil {
+		return err
+	}
+	now := c.charterFile().Charter
+	if b := c.book.Load(); b != nil {
+		now = b.InForce()
+	}
+	if c.addresses, err = addressbook.Open(c.db, now, c.allCards(), nil); err != nil {
+		return err
+	}
+	if err := c.follow(now, c.allCards()); err != nil {
+		return err
+	}
+	if err := suits(now, c.settings, c.key); err != nil && !renewed {
+		return err
+	} else if err != nil {
+		c.log.Warn("the signers are asked for later versions of the charter", "why", err) // that is what a rebuild is for
+	}
 	stored, err := c.items.wallets()
 	if err != nil {
 		return err
@@ -158,11 +182,7 @@ func (c *Coordinator) load() error {
 		}
 		c.wallets[r.Name], c.records[r.Name] = r, record
 	}
-	now := c.inForce()
-	if c.addresses, err = addressbook.Open(c.db, now, c.file.Cards, nil); err != nil {
-		return err
-	}
-	return c.follow(now, c.file.Cards)
+	return nil
 }
 
 func (c *Coordinator) openRecord(record *pb.SignedRecord) (*wallet.Record, error) {

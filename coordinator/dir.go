@@ -147,7 +147,7 @@ func Validate(d Dir) (missing party.Set, err error) {
 	if err != nil {
 		return nil, err
 	}
-	file, err := openCharter(d, s, key)
+	file, _, err := openCharter(d, s, key)
 	if err != nil {
 		return nil, err
 	}

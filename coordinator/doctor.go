@@ -68,6 +68,7 @@ func (c *Coordinator) examine(ctx context.Context, r *doctor.Report) {
 	if missing := c.charterFile().Missing(); len(missing) > 0 {
 		r.Fail("charter", "not signed yet by "+strings.Join(missing.Strings(), ", ")+": nothing can be asked for", "their operators run coffer-signer join and run; this coordinator collects the signatures by itself")
 	}
+	c.examineRecords(r)
 	c.examineSigners(ctx, r)
 	for _, chain := range c.inForce().Chains {
 		if _, ok := c.settings.Chains[chain.Name]; !ok {
@@ -91,6 +92,30 @@ func (c *Coordinator) examine(ctx context.Context, r *doctor.Report) {
 	r.Clock()
 	r.Limits()
 	examineDir(r, c.cfg.Dir, c.settings)
+}
+
+// examineRecords says what is frozen and what is about to change.
+func (c *Coordinator) examineRecords(r *doctor.Report) {
+	if err := suits(c.inForce(), c.settings, c.key); err != nil {
+		r.Fail("charter", err.Error(), "docs/operations.md, a coordinator that is replaced")
+	}
+	b := c.book.Load()
+	if b == nil {
+		return
+	}
+	for _, h := range b.Freezes() {
+		r.Warn("freeze "+h.ID.Short(), fmt.Sprintf("%s is frozen by %s: %s (on the disk of %d signers)", h.Freeze.What(), h.Freeze.By, h.Freeze.Reason, len(h.Receipts)), "find out why; coffer unfreeze "+h.ID.Short()+" and the admins' signatures lift it")
+	}
+	for _, p := range b.Pending() {
+		switch {
+		case p.Fork:
+			r.Fail(p.Title, "there is another one of that number, signed as well: neither counts", "an admin who signed both withdraws from one: coffer withdraw "+p.Record.Short())
+		case p.Complete:
+			r.OK(p.Title, "has its signatures and waits until signers say that it is in force")
+		default:
+			r.OK(p.Title, "waits for people: %s", p.Missing)
+		}
+	}
 }
 
 // examineSigners asks each signer now, all at once.
@@ -130,7 +155,7 @@ func (c *Coordinator) examineSigner(ctx context.Context, r *doctor.Report, s *si
 	}
 	able = true
 	if digest := c.inForce().Digest(); string(st.CharterDigest) != string(digest[:]) {
-		r.Warn(subject, "has another charter than this coordinator", "compare the digests with its operator")
+		r.Warn(subject, "has another version of the charter in force than this coordinator", "it catches up by itself from any other signer; ask its operator if it lasts")
 		able = false
 	}
 	if st.Sealed {
@@ -268,13 +293,13 @@ func Doctor(d Dir) []*pb.Finding {
 		r.Fail("identity", err.Error(), "without its identity key nobody answers this coordinator: bring the file back")
 	}
 	if key != nil {
-		switch file, err := openCharter(d, s, key); {
+		switch file, now, err := openCharter(d, s, key); {
 		case err != nil:
 			r.Fail("charter", err.Error(), "compare the file with the operators'")
 		case len(file.Missing()) > 0:
 			r.Warn("charter", "not signed yet by "+strings.Join(file.Missing().Strings(), ", "), "coffer-coordinator run collects the signatures from the signers")
 		default:
-			r.OK("charter", "version %d %s, signed by every operator", file.Charter.Version, file.Charter.Digest().Short())
+			r.OK("charter", "version %d %s", now.Version, now.Digest().Short())
 		}
 	}
 	switch report, err := audit.Verify(d.Audit()); {

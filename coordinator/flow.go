@@ -90,7 +90,13 @@ func (c *Coordinator) step(ctx context.Context, it *item, wake <-chan struct{}) 
 		return c.save(it)
 	case it.Stage != pb.Stage_STAGE_SIGNING:
 		return c.end(it, pb.Stage_STAGE_FAILED, "STORE", fmt.Sprintf("the stored intent has the unknown stage %d", it.Stage))
-	case i.Kind == intent.CreateWallet:
+	}
+	if by := c.frozen(i); len(by) > 0 {
+		c.say(it.ID, "%s", c.frozenText(by))
+		untilNews(ctx, i.Expires, wake)
+		return nil
+	}
+	if i.Kind == intent.CreateWallet {
 		return c.generate(ctx, it, i)
 	}
 	return c.sign(ctx, it, i)
@@ -155,7 +161,7 @@ func (c *Coordinator) preview(it *item, i *intent.Intent, who intent.Initiator, 
 
 // sign builds the transaction and has it signed.
 func (c *Coordinator) sign(ctx context.Context, it *item, i *intent.Intent) error {
-	leave, err := c.enter(ctx, it)
+	leave, err := c.enter(ctx, it, i)
 	if err != nil || leave == nil {
 		return err
 	}
@@ -228,7 +234,7 @@ func (c *Coordinator) signed(ctx context.Context, it *item, i *intent.Intent, un
 
 // enter waits for the turn of a session. A nil leave without an error means that the
 // item has to be looked at again, because people may have spoken meanwhile.
-func (c *Coordinator) enter(ctx context.Context, it *item) (leave func(), err error) {
+func (c *Coordinator) enter(ctx context.Context, it *item, i *intent.Intent) (leave func(), err error) {
 	leave = func() { <-c.slots }
 	select {
 	case c.slots <- struct{}{}:
@@ -242,7 +248,7 @@ func (c *Coordinator) enter(ctx context.Context, it *item) (leave func(), err er
 		return nil, ctx.Err()
 	}
 	stored, err := c.items.get(it.ID)
-	if err != nil || len(stored.Statements) != len(it.Statements) {
+	if err != nil || len(stored.Statements) != len(it.Statements) || len(c.frozen(i)) > 0 {
 		leave()
 		return nil, err
 	}

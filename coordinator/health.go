@@ -132,6 +132,8 @@ func (c *Coordinator) watchSigner(ctx context.Context, s *signer) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-s.handing:
+			c.exchange(ctx, s)
 		}
 	}
 }
@@ -160,6 +162,9 @@ func (c *Coordinator) poll(ctx context.Context, s *signer) {
 	s.mu.Unlock()
 	if first || back {
 		c.log.Info("signer answers", "signer", s.id)
+	}
+	if c.differs(s, st) {
+		c.exchange(ctx, s)
 	}
 	c.collect(ctx, s, st)
 	c.exchangeAddresses(ctx, s, st)

@@ -29,10 +29,8 @@ func (c *Coordinator) signers() []*signer { return c.roster.Load().signers }
 
 // follow makes a version of the charter the one in force here. Connections to signers
 // whose identity stays live on, what is known of their health with them; cards are those
-// of all versions.
+// of all versions. The caller holds c.following, so that no older version comes last.
 func (c *Coordinator) follow(next *charter.Charter, cards []string) error {
-	c.following.Lock()
-	defer c.following.Unlock()
 	old := c.roster.Load()
 	if err := c.addresses.Use(next, cards, nil); err != nil {
 		return err
@@ -110,10 +108,11 @@ var errUnknownCharter = errors.New("it was made under a version of the charter t
 
 // charterOf is a version of the charter that is or was in force.
 func (c *Coordinator) charterOf(digest canon.Digest) (*charter.Charter, bool) {
-	if now := c.inForce(); now.Digest() == digest {
-		return now, true
+	if b := c.book.Load(); b != nil {
+		return b.Charter(digest)
 	}
-	return nil, false
+	now := c.inForce()
+	return now, now.Digest() == digest
 }
 
 // open verifies an intent under the version of the charter that it names. Whether that

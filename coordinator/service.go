@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"coffer/approval"
+	"coffer/authority"
 	"coffer/chain/evm"
 	"coffer/chain/rpc"
 	"coffer/charter"
@@ -374,6 +375,11 @@ func (s *service) State(_ context.Context, req *pb.StateRequest) (*pb.StateRespo
 	if it, err = c.items.addStatement(it.ID, signed); err != nil {
 		return nil, tooLate(st, it, err)
 	}
+	if st.Kind.Narrows() {
+		if err := c.order(it.ID, signed); err != nil {
+			return nil, status.Error(codes.Internal, err.Error())
+		}
+	}
 	c.wake(it.ID)
 	c.tell(it.ID)
 	view, err := s.view(it)
@@ -471,6 +477,21 @@ func (c *Coordinator) state() *pb.ClusterResponse {
 	for _, sg := range now.signers {
 		out.Signers = append(out.Signers, sg.state(time.Now()))
 	}
+	b := c.book.Load()
+	if b == nil {
+		return out
+	}
+	for _, h := range b.Freezes() {
+		out.Freezes = append(out.Freezes, &pb.FreezeState{
+			Id: h.ID[:], Scope: h.Freeze.Scope, Name: h.Freeze.Name, Reason: h.Freeze.Reason, By: h.Freeze.By,
+			Time: h.Freeze.Time, HeldBy: h.Receipts.Strings(), Effective: h.Effective,
+		})
+	}
+	for _, p := range b.Pending() {
+		if p.Kind == authority.KindCharter && p.Complete {
+			out.NextVersion = p.Version
+		}
+	}
 	return out
 }
 
@@ -501,6 +522,9 @@ func (s *service) view(it *item) (*pb.IntentView, error) {
 	i, who, err := c.open(it.Intent)
 	if err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
+	}
+	if by := c.frozen(i); len(by) > 0 && !it.ended() && it.Mined == nil {
+		v.Detail = c.frozenText(by)
 	}
 	if it.Stage == pb.Stage_STAGE_APPROVAL {
 		decision, _, err := c.preview(it, i, who, time.Now().Unix())

@@ -81,6 +81,11 @@ func (c *Coordinator) settle(ctx context.Context, it *item, i *intent.Intent, wh
 		c.say(it.ID, "held back: its cancel, intent %s, has its approvals", by.Short())
 		return c.await(ctx, it, client, wake, pollSlow)
 	}
+	if by := c.frozen(i); len(by) > 0 {
+		// What signers have signed nobody calls back; this coordinator does not help it along.
+		c.say(it.ID, "held back: %s", c.frozenText(by))
+		return c.await(ctx, it, client, wake, resendEvery)
+	}
 	if err := c.send(ctx, it, client); errors.Is(err, rpc.ErrNonceTooLow) {
 		return c.await(ctx, it, client, wake, pollFast) // a block came in between
 	} else if err != nil && !errors.Is(err, rpc.ErrUnderpriced) {
@@ -201,7 +206,7 @@ func (c *Coordinator) raise(ctx context.Context, it *item, i *intent.Intent, who
 	if decision.Outcome == policy.Wait {
 		return nil, fmt.Errorf("approvals have expired (%s); wait, or cancel", reasons(decision))
 	}
-	leave, err := c.enter(ctx, it)
+	leave, err := c.enter(ctx, it, i)
 	if err != nil {
 		return nil, err
 	} else if leave == nil {

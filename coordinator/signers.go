@@ -50,6 +50,9 @@ type signer struct {
 	listed context.Context // ends once the charter in force does not list it
 	delist context.CancelFunc
 
+	spoken  spoken
+	handing chan struct{} // there are records to hand over
+
 	mu     sync.Mutex // guards what follows
 	health health
 	untold map[canon.Digest]bool // what it is to be shown
@@ -59,7 +62,7 @@ type signer struct {
 
 func newSigner(id party.ID, peer identity.ID, conn *grpc.ClientConn) *signer {
 	listed, delist := context.WithCancel(context.Background())
-	return &signer{id: id, peer: peer, conn: conn, api: pb.NewSignerClient(conn), listed: listed, delist: delist, untold: map[canon.Digest]bool{}, news: make(chan struct{}, 1)}
+	return &signer{id: id, peer: peer, conn: conn, api: pb.NewSignerClient(conn), listed: listed, delist: delist, untold: map[canon.Digest]bool{}, handing: make(chan struct{}, 1), news: make(chan struct{}, 1)}
 }
 
 // pollAll asks every signer for its status now.
