@@ -324,7 +324,7 @@ func TestSource(t *testing.T) {
 	if _, err := touch.Grant(t.Context()); !errors.Is(err, access.ErrLogin) || !touch.Expires().IsZero() {
 		t.Fatalf("%v %v", err, touch.Expires())
 	}
-	if err := touch.Login(signer.Signer); err != nil {
+	if err := touch.Login(signer.Signer, nil); err != nil {
 		t.Fatal(err)
 	}
 	call(touch)
@@ -388,7 +388,7 @@ func TestSourceFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Login(f.Key(t, "alice")); err != nil {
+	if err := s.Login(f.Key(t, "alice"), nil); err != nil {
 		t.Fatal(err)
 	}
 	good, err := os.ReadFile(path)

@@ -54,7 +54,7 @@ func (g *Guard) Authorize(_ context.Context, caller identity.ID, signed []byte, 
 		err = fmt.Errorf("%w: it was given to another key than the connection shows", ErrRefused)
 	}
 	if err != nil {
-		return "", status.Errorf(codes.Unauthenticated, "%v: run coffer login", err)
+		return "", status.Error(codes.Unauthenticated, err.Error())
 	}
 	if roles := Roles(c, grant.Name); !slices.Contains(roles, role) {
 		return "", status.Errorf(codes.PermissionDenied, "%q is no %s by the charter in force", grant.Name, role)
@@ -101,10 +101,14 @@ func Roles(c *charter.Charter, name string) []rpc.Role {
 	if _, ok := c.Person(name); ok {
 		return []rpc.Role{rpc.Reader, rpc.Initiator, rpc.Approver}
 	}
-	if _, ok := c.Service(name); ok {
+	s, ok := c.Service(name)
+	switch {
+	case !ok:
+		return nil
+	case s.Initiates():
 		return []rpc.Role{rpc.Reader, rpc.Initiator}
 	}
-	return nil
+	return []rpc.Role{rpc.Reader}
 }
 
 // NoGrant says whether a call failed for want of a grant that holds.

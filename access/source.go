@@ -122,16 +122,22 @@ func (s *Source) left() time.Duration {
 	return time.Unix(s.grant.Expires, 0).Sub(s.now())
 }
 
-// Login makes a grant by signer and keeps it.
-func (s *Source) Login(signer credential.Signer) error {
+// Login makes a grant by signer and keeps it. show, if set, gets what will be signed and
+// may say no.
+func (s *Source) Login(signer credential.Signer, show func(*Grant) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.login(signer)
+	return s.login(signer, show)
 }
 
-func (s *Source) login(signer credential.Signer) error {
+func (s *Source) login(signer credential.Signer, show func(*Grant) error) error {
 	now := s.now()
 	g := &Grant{Cluster: s.cluster, Name: s.name, Client: s.key.ID(), Issued: now.Unix(), Expires: now.Add(Lifetime).Unix()}
+	if show != nil {
+		if err := show(g); err != nil {
+			return err
+		}
+	}
 	raw, err := Sign(g, signer)
 	if err != nil {
 		return err
@@ -173,7 +179,7 @@ func (s *Source) Grant(context.Context) ([]byte, error) {
 	}
 	signer, err := s.signer()
 	if err == nil {
-		err = s.login(signer)
+		err = s.login(signer, nil)
 	}
 	if err != nil && left <= 0 {
 		return nil, err

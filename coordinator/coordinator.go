@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"coffer/access"
 	"coffer/audit"
 	"coffer/authority/book"
 	"coffer/canon"
@@ -239,7 +240,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen for the API: %w", err)
 	}
-	server, err := cofferrpc.NewPublicServer(c.key, methods, nil)
+	server, err := cofferrpc.NewPublicServer(c.key, methods, access.NewGuard(c.inForce, time.Now).Authorize)
 	if err != nil {
 		return errors.Join(err, lis.Close())
 	}
@@ -521,14 +522,14 @@ func plural(n int, one string) string {
 // methods says who may call what (docs/access.md); start-up fails when it does not fit
 // what is served.
 var methods = cofferrpc.Methods{
-	pb.Coordinator_Advise_FullMethodName:   cofferrpc.Anybody,
-	pb.Coordinator_Submit_FullMethodName:   cofferrpc.Anybody,
-	pb.Coordinator_State_FullMethodName:    cofferrpc.Anybody,
-	pb.Coordinator_Get_FullMethodName:      cofferrpc.Anybody,
-	pb.Coordinator_List_FullMethodName:     cofferrpc.Anybody,
-	pb.Coordinator_Watch_FullMethodName:    cofferrpc.Anybody,
-	pb.Coordinator_Wallets_FullMethodName:  cofferrpc.Anybody,
-	pb.Coordinator_Cluster_FullMethodName:  cofferrpc.Anybody,
+	pb.Coordinator_Advise_FullMethodName:   cofferrpc.Initiator,
+	pb.Coordinator_Submit_FullMethodName:   cofferrpc.Initiator,
+	pb.Coordinator_State_FullMethodName:    cofferrpc.Approver,
+	pb.Coordinator_Get_FullMethodName:      cofferrpc.Reader,
+	pb.Coordinator_List_FullMethodName:     cofferrpc.Reader,
+	pb.Coordinator_Watch_FullMethodName:    cofferrpc.Reader,
+	pb.Coordinator_Wallets_FullMethodName:  cofferrpc.Reader,
+	pb.Coordinator_Cluster_FullMethodName:  cofferrpc.Reader,
 	pb.Coordinator_Charter_FullMethodName:  cofferrpc.Anybody,
 	pb.Coordinator_Exchange_FullMethodName: cofferrpc.Anybody,
 }

@@ -43,7 +43,7 @@ type Settings struct {
 	// Organisation that runs it. Required.
 	Organisation string `json:"organisation"`
 	// Listen is host:port of the API for people and treasury software. Required.
-	// Reading needs no credential, so keep it on loopback or a private network.
+	// It answers people and services of the charter, and anybody about the charter alone.
 	Listen string `json:"listen"`
 	// Announce is what the card tells others to dial; empty means Listen.
 	Announce string `json:"announce,omitempty"`

@@ -139,17 +139,22 @@ func TestAuthorize(t *testing.T) {
 	}
 
 	// What is for anybody needs nothing, and nothing makes anybody of it.
-	conn, err = rpc.DialAnonymous(server.ID(), addr)
-	if err != nil {
-		t.Fatal(err)
+	open := func(conn *grpc.ClientConn, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := pb.NewCoordinatorClient(conn).Charter(t.Context(), &pb.CharterRequest{}); err != nil {
+			t.Fatal(err)
+		}
+		if name := <-d.callers; name != "" {
+			t.Errorf("caller %q", name)
+		}
 	}
-	defer conn.Close()
-	if _, err := pb.NewCoordinatorClient(conn).Charter(t.Context(), &pb.CharterRequest{}); err != nil {
-		t.Fatal(err)
-	}
-	if name := <-d.callers; name != "" {
-		t.Errorf("caller %q", name)
-	}
+	open(rpc.DialAnonymous(server.ID(), addr))
+	open(rpc.DialGranted(&bearer{key: client, grant: "bad"}, server.ID(), addr))
+	open(rpc.DialGranted(&bearer{key: client, err: errors.New("locked")}, server.ID(), addr, pb.Coordinator_Charter_FullMethodName))
 }
 
 // A stream ends soon after its caller may no longer listen, and nothing is sent on it

@@ -65,7 +65,7 @@ func initCommand(o *cli.Daemon) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&s.Name, "name", "", "name of this coordinator in the charter (required)")
 	f.StringVar(&s.Organisation, "org", "", "organisation that runs it (required)")
-	f.StringVar(&s.Listen, "listen", "127.0.0.1:7400", "host:port of the API for people; reading needs no credential, keep it private")
+	f.StringVar(&s.Listen, "listen", "127.0.0.1:7400", "host:port of the API for people and services of the charter")
 	f.StringVar(&s.Announce, "announce", "", "host:port that people dial, if not the listen address")
 	chains.add(cmd)
 	return cmd

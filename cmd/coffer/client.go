@@ -28,7 +28,6 @@ import (
 	"coffer/passkey"
 	"coffer/policy"
 	pb "coffer/proto/coffer/v1"
-	"coffer/rpc"
 	"coffer/wallet"
 )
 
@@ -36,7 +35,10 @@ import (
 type options struct {
 	home, as, key, addr string
 	passkey, json       bool
-	page                *passkey.Signer // that this command opened
+	page                *passkey.Signer   // that this command opened
+	quiet               bool              // the shell has the screen: ask nobody anything
+	opened              credential.Signer // once signer has opened it
+	granting            error             // why there is no grant, if there is none
 }
 
 func (o *options) flags(root *cobra.Command) {
@@ -70,13 +72,19 @@ func (o *options) signer() (credential.Signer, error) {
 	if o.key == "" {
 		return nil, cli.Usagef("--key is missing: your SSH key, a private key file or a .pub file for ssh-agent; or --passkey")
 	}
-	key, err := credential.Open(o.key, func(prompt string) ([]byte, error) {
-		return cli.Prompt(strings.TrimSuffix(prompt, ": "), false)
-	})
+	if o.opened != nil {
+		return o.opened, nil // a passphrase is asked for once, for a grant and what follows it
+	}
+	ask := func(prompt string) ([]byte, error) { return cli.Prompt(strings.TrimSuffix(prompt, ": "), false) }
+	if o.quiet {
+		ask = nil
+	}
+	key, err := credential.Open(o.key, ask)
 	if err != nil {
 		return nil, cli.Hint(err, "--key or COFFER_KEY names a private key file of yours, or a .pub file whose private half is in ssh-agent")
 	}
-	return credential.Announced(key, os.Stderr), nil
+	o.opened = credential.Announced(key, os.Stderr)
+	return o.opened, nil
 }
 
 // client is a connection to a coordinator, and the charter that it is judged by.
@@ -116,7 +124,7 @@ func (o *options) dialDesk(file *charter.File) (*client, error) {
 	if !ok {
 		return nil, cli.Usagef("the charter file has no address of coordinator %q: give --addr or COFFER_ADDR", one.Name)
 	}
-	conn, err := rpc.DialAnonymous(one.Peer, addr)
+	conn, err := o.reach(c, one.Peer, addr)
 	if err != nil {
 		return nil, fmt.Errorf("coordinator %q at %s: %w", one.Name, addr, err)
 	}
@@ -131,7 +139,7 @@ func (o *options) with(cmd *cobra.Command, f func(ctx context.Context, c *client
 		return err
 	}
 	defer c.conn.Close()
-	return c.explain(f(cmd.Context(), c))
+	return o.ungranted(c.explain(f(cmd.Context(), c)))
 }
 
 // explain adds to what the coordinator, or nobody, answered what to do about it.

@@ -22,12 +22,12 @@ func TestDay(t *testing.T) {
 	d.script("day", map[string]func(){
 		"fund": func() {
 			type row struct{ Address string }
-			d.vars["ACCOUNT"] = decode[row](t, d.must("", "wallet", "show", "treasury", "--json")).Address
+			d.vars["ACCOUNT"] = decode[row](t, d.must("carol", "wallet", "show", "treasury", "--json")).Address
 			w.Give(d.vars["ACCOUNT"])
 		},
 		"the coordinator has heard of the wallet from all": func() {
 			w.Eventually("every signer has it", func() bool {
-				r := d.run("", "status", "--json")
+				r := d.run("carol", "status", "--json")
 				for _, row := range decode[struct{ Signers []signerRow }](t, r.stdout).Signers {
 					if !row.Ready || len(row.Wallets) != 1 || len(row.ConnectedTo) != 2 || row.Primes != 1 {
 						return false
@@ -86,7 +86,7 @@ func TestCompletion(t *testing.T) {
 	id := d.must("alice", "pay", "1.5", "ETH", cluster.Supplier, "--from", "treasury", "--ref", "INV-1")
 	offered := func(args ...string) string {
 		t.Helper()
-		r := d.run("", append([]string{"__complete"}, args...)...)
+		r := d.run("carol", append([]string{"__complete"}, args...)...)
 		if r.code != cli.Done {
 			t.Fatalf("%q: exit %d: %s", args, r.code, r.stderr)
 		}
@@ -145,7 +145,7 @@ func TestWaitPastRestart(t *testing.T) {
 	talk := make(talkLines, 100)
 	go func() {
 		var stdout bytes.Buffer
-		code := cli.Run(t.Context(), command(), []string{"--home", d.home, "show", id, "--wait", "--timeout", "60s"}, &stdout, talk)
+		code := cli.Run(t.Context(), command(), []string{"--home", d.home, "--as", "alice", "--key", d.keys["alice"], "show", id, "--wait", "--timeout", "60s"}, &stdout, talk)
 		done <- result{code: code, stdout: stdout.String()}
 	}()
 	talk.until(t, "approval: waits for approvals")
@@ -221,7 +221,7 @@ func TestSameReference(t *testing.T) {
 	if r.code != cli.Done || lost != 3 || strings.Contains(r.stderr, "used before") || !strings.Contains(r.stderr, "the connection broke") {
 		t.Errorf("a lost answer: exit %d after %d tries: %s", r.code, lost, r.stderr)
 	}
-	rows := decode[struct{ Intents []report }](t, d.must("", "history", "--kind", "transfer", "--json")).Intents
+	rows := decode[struct{ Intents []report }](t, d.must("carol", "history", "--kind", "transfer", "--json")).Intents
 	if len(rows) != 2 || rows[0].ID != strings.TrimSpace(r.stdout) || rows[1].ID != first {
 		t.Errorf("%d payments were asked for, want 2", len(rows))
 	}

@@ -40,6 +40,7 @@ func begins(words []string, prefix string) (out []string) {
 func (o *options) ask(f func(ctx context.Context, c *client) []string) []string {
 	ctx, cancel := context.WithTimeout(context.Background(), completeWithin)
 	defer cancel()
+	o.quiet = true
 	c, err := o.dial(ctx)
 	if err != nil {
 		return nil

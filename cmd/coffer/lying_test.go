@@ -316,7 +316,7 @@ func TestLyingCoordinator(t *testing.T) {
 			}, "AWAY"},
 		} {
 			l.state = c.lie
-			r := d.run("", "status")
+			r := d.run("carol", "status")
 			if r.code != cli.Failed || !strings.Contains(r.stdout+r.stderr, c.shows) || strings.ContainsAny(r.stdout+r.stderr, "\x1b") {
 				t.Errorf("%s: exit %d: %s%s", name, r.code, r.stdout, r.stderr)
 			}
@@ -331,7 +331,7 @@ func TestLyingCoordinator(t *testing.T) {
 			v.Missing, v.PreviewAllows = nil, true
 		})
 		l.mu.Unlock()
-		shown := decode[report](t, d.must("", "show", target, "--json"))
+		shown := decode[report](t, d.must("carol", "show", target, "--json"))
 		if len(shown.ApprovedBy) != 0 || len(shown.Missing) != 1 {
 			t.Errorf("approved by %q, missing %q", shown.ApprovedBy, shown.Missing)
 		}
@@ -366,7 +366,7 @@ func TestLyingCoordinator(t *testing.T) {
 		stranger := *w
 		stranger.DeskKey = testKey(t)
 		d := newDesk(t, w.File, (&liar{honest: w.API}).serve(t, &stranger))
-		if r := d.run("", "pending"); r.code != cli.Failed || r.stdout != "" || !strings.Contains(r.stderr, "has not the key of coordinator \"desk\"") {
+		if r := d.run("carol", "pending"); r.code != cli.Failed || r.stdout != "" || !strings.Contains(r.stderr, "has not the key of coordinator \"desk\"") {
 			t.Errorf("exit %d: %s%s", r.code, r.stdout, r.stderr)
 		}
 	})

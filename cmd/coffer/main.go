@@ -19,7 +19,7 @@ func command() *cobra.Command {
 	root.AddCommand(
 		payCommand(o), pendingCommand(o), showCommand(o), historyCommand(o),
 		approveCommand(o), rejectCommand(o), withdrawCommand(o), cancelCommand(o),
-		statusCommand(o), walletCommand(o), charterCommand(o), joinCommand(o), enrolCommand(o),
+		loginCommand(o), logoutCommand(o), statusCommand(o), walletCommand(o), charterCommand(o), joinCommand(o), enrolCommand(o),
 	)
 	return root
 }

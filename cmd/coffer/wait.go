@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"coffer/access"
 	"coffer/internal/cli"
 	"coffer/policy"
 	pb "coffer/proto/coffer/v1"
@@ -44,6 +45,9 @@ func (o *options) wait(cmd *cobra.Command, ctx context.Context, c *client, id st
 	for {
 		seen := w.last
 		err := w.follow(ctx)
+		if access.NoGrant(err) && w.last != seen && ctx.Err() == nil {
+			continue // the grant that it began with has ended; the next call brings another
+		}
 		away = away && w.last == seen
 		switch {
 		case err == nil:

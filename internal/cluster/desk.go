@@ -11,12 +11,17 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 
+	"google.golang.org/grpc"
+
+	"coffer/access"
 	"coffer/chain/evm"
 	chainrpc "coffer/chain/rpc"
 	"coffer/coordinator"
+	"coffer/credential"
 	"coffer/internal/devchain"
 	pb "coffer/proto/coffer/v1"
 	"coffer/rpc"
@@ -133,7 +138,7 @@ func (w *Treasury) StartDesk() {
 	}()
 	select {
 	case w.Address = <-ready:
-		conn, err := rpc.DialAnonymous(w.DeskKey.ID(), w.Address)
+		conn, err := w.Dial("alice")
 		w.must(err)
 		w.t.Cleanup(func() { _ = conn.Close() })
 		w.API = pb.NewCoordinatorClient(conn)
@@ -146,6 +151,15 @@ func (w *Treasury) StartDesk() {
 		w.cancel = nil
 		w.t.Fatal(err)
 	}
+}
+
+// Dial connects to the coordinator as a person.
+func (w *Treasury) Dial(who string) (*grpc.ClientConn, error) {
+	grants, err := access.OpenSource(filepath.Join(w.t.TempDir(), who), w.Charter.Cluster, who, func() (credential.Signer, error) { return w.People[who], nil })
+	if err != nil {
+		return nil, err
+	}
+	return rpc.DialGranted(grants, w.DeskKey.ID(), w.Address)
 }
 
 // StopDesk ends the coordinator and waits for it. It is idempotent.

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"coffer/access"
 	"coffer/approval"
 	"coffer/audit"
 	"coffer/canon"
@@ -124,7 +125,9 @@ func newCluster(t testing.TB, dir func(name string) string) *cluster {
 	c.must(charter.WriteFile(coordinator.Dir(c.desk.dir).Charter(), file))
 	key, err := identity.Load(coordinator.Dir(c.desk.dir).Identity())
 	c.must(err)
-	conn, err := rpc.DialAnonymous(key.ID(), address)
+	grants, err := access.OpenSource(filepath.Join(t.TempDir(), "alice"), c.charter.Cluster, "alice", func() (credential.Signer, error) { return c.people["alice"], nil })
+	c.must(err)
+	conn, err := rpc.DialGranted(grants, key.ID(), address)
 	c.must(err)
 	t.Cleanup(func() { _ = conn.Close() })
 	c.api = pb.NewCoordinatorClient(conn)
