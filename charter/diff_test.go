@@ -449,6 +449,14 @@ func TestDiffSays(t *testing.T) {
 + erin can no longer stop any request by a veto, as one of security
 - erin can no longer approve what rule large asks of security
 `},
+		// Who leaves the group could do what it could not.
+		"a condition is evaded": {func(c *charter.Charter) {
+			c.People[4].Groups = []string{"security", "compliance"}
+			c.Rules[3].When = `"security" in intent.initiator_groups`
+		}, false, `
++ erin leaves group interns; the condition of interns looks at the groups of who asks, such as interns
++ rule interns: it applies when "security" in intent.initiator_groups; before: when "interns" in intent.initiator_groups
+`},
 		"a group more": {func(c *charter.Charter) { c.People[3].Groups = append(c.People[3].Groups, "admins"); c.Admin.K = 3 }, false, `
 + dave joins group admins; the condition of interns looks at the groups of who asks, such as admins
 + dave can now change the charter and lift freezes, together with 2 of alice, bob, carol, from 2 organisations
