@@ -539,3 +539,98 @@ func TestDiffSays(t *testing.T) {
 		t.Errorf("another cluster: %s", got)
 	}
 }
+
+// Each of these lets somebody do more, so the way there waits and the way back does not.
+func TestNarrowsOneWay(t *testing.T) {
+	base := rich(t)
+	second := "0xde709f2102306220921060314715629080e2fb77"
+	for name, loosen := range map[string]func(c *charter.Charter){
+		"an amount":        func(c *charter.Charter) { c.Rules[0].MaxAmount[0] = "2.000000000000000001 ETH" },
+		"another asset":    func(c *charter.Charter) { c.Rules[0].MaxAmount = append(c.Rules[0].MaxAmount, "1 POL") },
+		"no limit":         func(c *charter.Charter) { c.Rules[0].MaxAmount = nil },
+		"a fee":            func(c *charter.Charter) { c.Rules[0].FeeCap = "0.02 ETH" },
+		"no fee cap":       func(c *charter.Charter) { c.Rules[0].FeeCap = "" },
+		"anywhere":         func(c *charter.Charter) { c.Rules[0].Destinations = nil },
+		"fewer people":     func(c *charter.Charter) { c.Rules[0].Approvals[0].K, c.Rules[0].Approvals[0].Orgs = 1, 1 },
+		"one organisation": func(c *charter.Charter) { c.Rules[0].Approvals[0].Orgs = 1 },
+		"any key":          func(c *charter.Charter) { c.Rules[0].Keys = nil },
+		"an address": func(c *charter.Charter) {
+			c.Destinations[0].Entries = append(c.Destinations[0].Entries, policy.Destination{Chain: "sepolia", Address: second, Label: "new"})
+		},
+		"a sanction less": func(c *charter.Charter) { c.Destinations[2].Entries = nil },
+		"an older list":   func(c *charter.Charter) { c.Destinations[1].MaxAge = "8d" },
+		"a list for ever": func(c *charter.Charter) { c.Destinations[1].MaxAge = "" },
+		"an asset": func(c *charter.Charter) {
+			c.Assets = append(c.Assets, charter.Asset{Symbol: "DAI", Chain: "sepolia", Contract: second, Decimals: 18})
+		},
+		"an organisation": func(c *charter.Charter) { c.Organisations = append(c.Organisations, "novel") },
+		"a coordinator": func(c *charter.Charter) {
+			c.Coordinators = append(c.Coordinators, charter.Coordinator{Name: "third", Org: "acme", Peer: seeded(t, 50).ID()})
+		},
+		"a person": func(c *charter.Charter) {
+			c.People = append(c.People, charter.Person{Name: "frank", Org: "acme", Keys: []credential.Key{signer(t, 60).Key()}})
+		},
+		"a key": func(c *charter.Charter) { c.People[0].Keys = append(c.People[0].Keys, signer(t, 60).Key()) },
+		"a service": func(c *charter.Charter) {
+			c.Services = append(c.Services, charter.Service{Name: "till", Org: "acme", Key: signer(t, 60).Key()})
+		},
+		"a service's role":  func(c *charter.Charter) { c.Services[1].Role = charter.RoleInitiator },
+		"a rule's denial":   func(c *charter.Charter) { c.Rules = slices.Delete(c.Rules, 2, 3) },
+		"fewer admins":      func(c *charter.Charter) { c.Admin.Orgs = 0 },
+		"admins' keys":      func(c *charter.Charter) { c.Admin.Keys = nil },
+		"a shorter delay":   func(c *charter.Charter) { c.Admin.Delay = "47h" },
+		"no narrow delay":   func(c *charter.Charter) { c.Admin.NarrowDelay = "" },
+		"later freshness":   func(c *charter.Charter) { c.Freshness.Within = "61s" },
+		"keepers of one":    func(c *charter.Charter) { c.Destinations[1].Keepers.K, c.Destinations[1].Keepers.Orgs = 1, 1 },
+		"keepers' org":      func(c *charter.Charter) { c.Destinations[1].Keepers.Orgs = 0 },
+		"a rule pays wider": func(c *charter.Charter) { c.Rules[0].Destinations = []string{"suppliers", "staff"} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			tight := edited(t, base, func(c *charter.Charter) {
+				c.Rules[0].Keys = []string{"ssh"}
+				c.Destinations[1].Keepers.K, c.Destinations[1].Keepers.Orgs = 2, 2
+				if name == "a rule pays wider" {
+					c.Rules[0].Destinations = []string{"suppliers"}
+				}
+			})
+			loose := edited(t, tight, loosen)
+			if charter.Narrows(tight, loose) {
+				t.Errorf("it narrows:\n%s", words(charter.Diff(tight, loose)))
+			}
+			back := edited(t, loose, func(c *charter.Charter) {
+				n, err := tight.Clone()
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.Organisations, c.Coordinators, c.People, c.Services, c.Assets = n.Organisations, n.Coordinators, n.People, n.Services, n.Assets
+				c.Destinations, c.Rules, c.Admin, c.Freshness = n.Destinations, n.Rules, n.Admin, n.Freshness
+			})
+			if !charter.Narrows(loose, back) {
+				t.Errorf("the way back widens:\n%s", words(charter.Diff(loose, back)))
+			}
+		})
+	}
+	// Who gets other keepers, or whose word on sanctions is asked of more, is in doubt.
+	for name, edit := range map[string]func(c *charter.Charter){
+		"sanctions' keepers": func(c *charter.Charter) { c.Destinations[2].Keepers.Orgs = 0 },
+		"other keepers":      func(c *charter.Charter) { c.Destinations[1].Keepers.Group = "security" },
+		"keepers at all": func(c *charter.Charter) {
+			c.Destinations[1].Keepers = nil
+			c.Destinations[1].MaxAge = ""
+			c.Destinations[1].Entries = []policy.Destination{{Chain: "sepolia", Address: second, Label: "fixed"}}
+		},
+		"a veto":   func(c *charter.Charter) { c.Veto = append(c.Veto, "admins") },
+		"a signer": func(c *charter.Charter) { c.Signers[0].Org = "umbra" },
+		"a label":  func(c *charter.Charter) { c.Destinations[0].Entries[0].Label = "Somebody" },
+		"a condition": func(c *charter.Charter) {
+			c.Rules[1].When = `intent.asset == "ETH" && intent.amount > amount("0.5 ETH")`
+		},
+		"another network": func(c *charter.Charter) { c.Chains[1].ChainID = 5 },
+		"a unit":          func(c *charter.Charter) { c.Assets[2].Decimals = 17 },
+	} {
+		there := edited(t, base, edit)
+		if charter.Narrows(base, there) || charter.Narrows(there, base) {
+			t.Errorf("%s narrows", name)
+		}
+	}
+}
