@@ -50,11 +50,13 @@ func (l Line) Tone() string {
 	return ""
 }
 
-// Weight marks the rows that money is lost by.
+// Weight marks the rows that money is lost by, and those that are compared digit by digit.
 func (l Line) Weight() string {
 	switch l.Label {
-	case "amount", "to", "kind":
+	case "pay", "amount", "to":
 		return "strong"
+	case "cluster", "charter", "intent", "record", "digest":
+		return "code"
 	}
 	return ""
 }

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # What the tests use beside Go: ssh-keygen and ssh-agent (signatures that OpenSSH
-# made), a C compiler (the race detector); by name what only some need: protoc, docker.
+# made), a C compiler (the race detector), Chromium (the page on which people approve);
+# by name what only some need: protoc, docker.
 # Installs them with apt when root may.
 set -euo pipefail
 want=()
 command -v ssh-keygen >/dev/null && command -v ssh-agent >/dev/null || want+=(openssh-client)
 command -v gcc >/dev/null || want+=(gcc libc6-dev)
+command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || want+=(chromium)
 for extra in "$@"; do
 	case $extra in
 	protoc) command -v protoc >/dev/null || want+=(protobuf-compiler) ;;

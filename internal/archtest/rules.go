@@ -74,7 +74,7 @@ var Rules = []Rule{
 	{
 		Name:   "no test material in binaries",
 		Who:    []string{"coffer/cmd/..."},
-		Never:  []string{"coffer/internal/testkeys/...", "coffer/credential/credentialtest", "coffer/internal/testcharter/...", "coffer/internal/cluster/...", "testing", "coffer/transport/memnet/..."},
+		Never:  []string{"coffer/internal/testkeys/...", "coffer/credential/credentialtest", "coffer/internal/browser", "coffer/internal/testcharter/...", "coffer/internal/cluster/...", "testing", "coffer/transport/memnet/..."},
 		Linked: true,
 		Reason: "keys and networks that tests share with the world stay out of every binary",
 	},

@@ -71,6 +71,8 @@ type Config struct {
 	// Signer and Coordinator change settings before anything starts.
 	Signer      func(*node.Settings)
 	Coordinator func(*coordinator.Settings)
+	// Cards are of more keys of alice, bob and carol.
+	Cards []string
 	// Log, if set, is where each process's log goes as JSON; its name is a signer's or "desk".
 	Log func(process string) io.Writer
 }
@@ -166,7 +168,16 @@ func New(t testing.TB, cfg Config) *Cluster {
 		c.People[name] = testcharter.SSH(t, name)
 		add(charter.NewPersonCard(c.People[name], name, org))
 	}
-	c.File, err = charter.Assemble(draft(cfg.Quorum), cards)
+	d := draft(cfg.Quorum)
+	for _, text := range cfg.Cards {
+		card, err := charter.ParseCard(text)
+		c.must(err)
+		p := d.People[card.Name]
+		p.Keys = max(p.Keys, 1) + 1
+		d.People[card.Name] = p
+		cards = append(cards, text)
+	}
+	c.File, err = charter.Assemble(d, cards)
 	c.must(err)
 	c.Charter = c.File.Charter
 	for _, id := range set {
