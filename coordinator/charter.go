@@ -90,11 +90,7 @@ func (c *Coordinator) awaitsOperators() error {
 // sameCharter says whether a signer has joined the charter that this coordinator serves.
 // Which version is in force there the records will say.
 func (c *Coordinator) sameCharter(st *pb.StatusResponse) error {
-	root := st.RootDigest
-	if len(root) == 0 {
-		root = st.CharterDigest
-	}
-	got, err := canon.DigestFrom(root)
+	got, err := canon.DigestFrom(st.RootDigest)
 	if err != nil {
 		return fmt.Errorf("answers without the digest of its charter's first version: %w", err)
 	}

@@ -64,6 +64,8 @@ type Coordinator struct {
 	following sync.Mutex                // held while the roster is replaced
 	book      atomic.Pointer[book.Book] // nil until every operator has signed version 1
 	exchanges chan struct{}             // held by each exchange of records with a caller
+	ring      *identity.Ring            // what the API proves
+	anew      chan *goingOver           // ends Run
 	addresses *addressbook.Book
 	seen      *observer
 
@@ -107,7 +109,7 @@ func New(cfg Config) (*Coordinator, error) {
 	c := &Coordinator{
 		cfg: cfg, settings: settings, log: cfg.Logger, key: key, cluster: file.Charter.Cluster, file: file, db: db,
 		chains: map[string]*rpc.Client{},
-		slots:  make(chan struct{}, maxSessions), exchanges: make(chan struct{}, maxExchanges),
+		slots:  make(chan struct{}, maxSessions), exchanges: make(chan struct{}, maxExchanges), anew: make(chan *goingOver, 1),
 		wallets:  map[string]*wallet.Record{},
 		records:  map[string]*pb.SignedRecord{},
 		running:  map[canon.Digest]chan struct{}{},
@@ -138,9 +140,22 @@ func (c *Coordinator) load() error {
 	if c.rebuild, err = openRebuild(c.db); err != nil {
 		return err
 	}
+	if c.ring, err = identity.NewRing(append([]*identity.Key{c.key}, c.otherKeys()...)...); err != nil {
+		return err
+	}
+	if err := c.openBook(); err != nil {
+		return err
+	}
+	now := c.charterFile().Charter
+	if b := c.book.Load(); b != nil {
+		now = b.InForce()
+	}
+	if over := c.goOver(now); over != nil {
+		return over
+	}
 	// A store that is being rebuilt rightly knows less than the log.
 	renewed := c.rebuild.begun && !c.rebuild.done
-	if c.audit, err = anchor.Open(c.db, c.cfg.Dir.Audit(), c.key, "coffer/"+c.cluster.String()+"/coordinator/"+c.settings.Name, renewed); errors.Is(err, anchor.ErrOlder) {
+	if c.audit, err = anchor.Open(c.db, c.cfg.Dir.Audit(), c.key, c.origin(), renewed); errors.Is(err, anchor.ErrOlder) {
 		return fmt.Errorf("%w. Without the newest one, move this one away and start with coffer-coordinator run --rebuild, which asks the signers and the chains for what was in it", err)
 	} else if err != nil {
 		return err
@@ -149,13 +164,6 @@ func (c *Coordinator) load() error {
 		if err := c.record("STORE_RENEWED", canon.Digest{}, nil); err != nil {
 			return err
 		}
-	}
-	if err := c.openBook(); err != nil {
-		return err
-	}
-	now := c.charterFile().Charter
-	if b := c.book.Load(); b != nil {
-		now = b.InForce()
 	}
 	if c.addresses, err = addressbook.Open(c.db, now, c.allCards(), nil); err != nil {
 		return err
@@ -184,6 +192,11 @@ func (c *Coordinator) load() error {
 		c.wallets[r.Name], c.records[r.Name] = r, record
 	}
 	return nil
+}
+
+// origin names the audit log.
+func (c *Coordinator) origin() string {
+	return "coffer/" + c.cluster.String() + "/coordinator/" + c.settings.Name
 }
 
 func (c *Coordinator) openRecord(record *pb.SignedRecord) (*wallet.Record, error) {
@@ -240,7 +253,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen for the API: %w", err)
 	}
-	server, err := cofferrpc.NewPublicServer(c.key, methods, access.NewGuard(c.inForce, time.Now).Authorize)
+	server, err := cofferrpc.NewPublicServer(c.ring, methods, access.NewGuard(c.inForce, time.Now).Authorize)
 	if err != nil {
 		return errors.Join(err, lis.Close())
 	}
@@ -289,6 +302,14 @@ func (c *Coordinator) Run(ctx context.Context) error {
 		}
 	}
 	g.Go(func() error { c.lookOut(ctx); return nil })
+	g.Go(func() error {
+		select {
+		case over := <-c.anew:
+			return over
+		case <-ctx.Done():
+			return nil
+		}
+	})
 	// Hooks live a moment longer than what they tell of.
 	hooksCtx, endHooks := context.WithCancel(context.WithoutCancel(ctx))
 	defer endHooks()

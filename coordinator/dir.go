@@ -21,6 +21,11 @@ func (d Dir) path(name string) string { return filepath.Join(string(d), name) }
 // Identity is the file of the Ed25519 identity key.
 func (d Dir) Identity() string { return d.path("identity.key") }
 
+// NextIdentity is the file of the identity that this coordinator will have once a version
+// of the charter lists it, and PreviousIdentity of the one that it had.
+func (d Dir) NextIdentity() string     { return d.path("identity.next.key") }
+func (d Dir) PreviousIdentity() string { return d.path("identity.previous.key") }
+
 // Store is the database of intents.
 func (d Dir) Store() string { return d.path("coordinator.db") }
 

@@ -151,6 +151,7 @@ func (c *Coordinator) poll(ctx context.Context, s *signer) {
 	}
 	if err != nil {
 		c.lost(s, begin, err)
+		c.askOtherwise(ctx, s)
 		return
 	}
 	now := time.Now()

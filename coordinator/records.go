@@ -79,7 +79,9 @@ func (c *Coordinator) allCards() []string {
 }
 
 // exchange has a signer and this coordinator hold the same records.
-func (c *Coordinator) exchange(ctx context.Context, s *signer) {
+func (c *Coordinator) exchange(ctx context.Context, s *signer) { c.exchangeBy(ctx, s, s.api) }
+
+func (c *Coordinator) exchangeBy(ctx context.Context, s *signer, api pb.SignerClient) {
 	b := c.book.Load()
 	if b == nil {
 		return
@@ -89,7 +91,7 @@ func (c *Coordinator) exchange(ctx context.Context, s *signer) {
 	result, err := s.spoken.peer.Sync(ctx, b, unixNow, func(ctx context.Context, req *pb.ExchangeRequest) (*pb.ExchangeResponse, error) {
 		ask, cancel := context.WithTimeout(ctx, askWithin)
 		defer cancel()
-		return s.api.Exchange(ask, req)
+		return api.Exchange(ask, req)
 	})
 	c.happened(result.Events, s)
 	for _, no := range result.Refused {
@@ -140,6 +142,9 @@ func (c *Coordinator) happened(events []authority.Event, from *signer) {
 	}
 	if err := c.followBook(); err != nil {
 		c.log.Error("the charter in force cannot be followed", "error", err)
+	}
+	if err := c.proveAll(); err != nil { // a next identity may have been made
+		c.log.Error("the API does not answer with all its identities", "error", err)
 	}
 	c.wakeAll()
 	for _, s := range c.signers() {
@@ -254,10 +259,19 @@ func (c *Coordinator) followBook() error {
 		return err
 	}
 	c.log.Info("another version of the charter is in force", "version", next.Version, "charter", next.Digest().Short())
-	c.checkListed(next)
+	over := c.goOver(next)
+	if over == nil {
+		c.checkListed(next)
+	}
 	if err := c.keepVersions(b); err != nil {
 		// It lives without: an empty store asks the signers for them.
 		c.log.Warn("the charter's versions are not in its file", "error", err)
+	}
+	if over != nil {
+		select {
+		case c.anew <- over:
+		default: // it ends already
+		}
 	}
 	return nil
 }

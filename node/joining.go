@@ -171,7 +171,7 @@ func (j *joining) status(fromCoordinator bool) *pb.StatusResponse {
 	c := j.file.Charter
 	digest := c.Digest()
 	out := &pb.StatusResponse{
-		Signer: string(j.self), PeerId: string(j.key.ID()), CharterDigest: digest[:], CharterVersion: c.Version,
+		Signer: string(j.self), PeerId: string(j.key.ID()), CharterDigest: digest[:], CharterVersion: c.Version, RootDigest: digest[:],
 		Sealed: true, Version: j.cfg.Version, UnixTime: time.Now().Unix(), Started: j.started.Unix(),
 		CharterSignatures: signatures(j.file), CharterComplete: len(j.file.Missing()) == 0,
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -24,7 +23,7 @@ func command() *cobra.Command {
 		Version: cli.Version(),
 	}
 	o.Flags(root, "coordinator")
-	root.AddCommand(initCommand(o), cardCommand(o), runCommand(o), statusCommand(o), doctorCommand(o), addressCommand(o), validateCommand(o))
+	root.AddCommand(initCommand(o), cardCommand(o), rotateCommand(o), runCommand(o), statusCommand(o), doctorCommand(o), addressCommand(o), validateCommand(o))
 	return root
 }
 
@@ -90,6 +89,29 @@ func cardCommand(o *cli.Daemon) *cobra.Command {
 	}
 }
 
+func rotateCommand(o *cli.Daemon) *cobra.Command {
+	return &cobra.Command{
+		Use:   "rotate",
+		Short: "Make this coordinator's next identity, and print its card",
+		Long: `rotate makes the identity that this coordinator will have, and prints its card for the next version
+of the charter: coffer charter propose --card. Until that version is in force nothing changes. Then
+the running coordinator goes over to it by itself; whoever has not heard of the version yet is
+answered under the old identity. rotate run again prints the same card.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d, err := need(o)
+			if err != nil {
+				return err
+			}
+			card, err := coordinator.Rotate(d)
+			if err != nil {
+				return err
+			}
+			return o.Done(cmd, map[string]any{"card": card}, card)
+		},
+	}
+}
+
 func validateCommand(o *cli.Daemon) *cobra.Command {
 	return &cobra.Command{
 		Use:   "validate",
@@ -133,17 +155,13 @@ wait until enough signers have told. A store that is there is never touched by i
 			if err != nil {
 				return err
 			}
-			c, err := coordinator.New(coordinator.Config{
+			return coordinator.Serve(cmd.Context(), coordinator.Config{
 				Dir: d, Rebuild: rebuild, Logger: cli.Logger(cmd.ErrOrStderr(), settings.LogFormat), Version: cli.Version(),
 				Ready: func(address string) {
 					// A reader that is gone is no reason to stop serving.
 					_ = o.Done(cmd, map[string]any{"ready": address}, "ready "+address)
 				},
 			})
-			if err != nil {
-				return err
-			}
-			return errors.Join(c.Run(cmd.Context()), c.Close())
 		},
 	}
 	cmd.Flags().BoolVar(&rebuild, "rebuild", false, "if the store is missing, begin with an empty one and ask signers and chains for what was in it")
