@@ -174,43 +174,44 @@ func (c *Coordinator) wakeAll() {
 	}
 }
 
-// told are the audit code and the hook's event of what happens.
-var told = map[authority.EventKind]struct{ code, event string }{
-	authority.EventFrozen:          {"FREEZE", hook.Frozen},
-	authority.EventLifted:          {"LIFT", hook.Lifted},
-	authority.EventCharterComplete: {"CHARTER_PENDING", hook.CharterPending},
-	authority.EventCharterInForce:  {"CHARTER_IN_FORCE", hook.CharterInForce},
-	authority.EventFork:            {"CHARTER_FORK", hook.CharterFork},
-	authority.EventListInForce:     {"LIST", ""},
-	authority.EventOrder:           {"ORDER", ""},
-}
-
 func (c *Coordinator) note(b *book.Book, e authority.Event, from *signer) {
 	by := "a caller"
 	if from != nil {
 		by = string(from.id)
 	}
+	detail := map[string]string{"record": e.Record.String(), "text": e.Text}
+	var err error
+	var event string
 	switch e.Kind {
-	case authority.EventDropped:
-		c.log.Warn("part of a record does not hold", "record", e.Record.String(), "from", by, "text", e.Text)
-		return
+	case authority.EventFrozen:
+		err, event = c.record("FREEZE", canon.Digest{}, detail), hook.Frozen
+	case authority.EventLifted:
+		err, event = c.record("LIFT", canon.Digest{}, detail), hook.Lifted
+	case authority.EventCharterComplete:
+		err, event = c.record("CHARTER_PENDING", canon.Digest{}, detail), hook.CharterPending
+	case authority.EventCharterInForce:
+		err, event = c.record("CHARTER_IN_FORCE", canon.Digest{}, detail), hook.CharterInForce
+	case authority.EventFork:
+		if e.Of == authority.KindList {
+			err, event = c.record("LIST_FORK", canon.Digest{}, detail), hook.Alarm
+		} else {
+			err, event = c.record("CHARTER_FORK", canon.Digest{}, detail), hook.CharterFork
+		}
+	case authority.EventListInForce:
+		err = c.record("LIST", canon.Digest{}, detail)
 	case authority.EventOrder:
 		c.obey(b, e.Record)
-	default:
-	}
-	t, ok := told[e.Kind]
-	if !ok {
+		err = c.record("ORDER", canon.Digest{}, detail)
+	case authority.EventDropped:
+		c.log.Warn("part of a record does not hold", "record", e.Record.String(), "from", by, "text", e.Text)
+	case authority.EventSigned:
 		c.log.Debug("a record has more signatures", "record", e.Record.String(), "text", e.Text)
-		return
 	}
-	if e.Kind == authority.EventFork && e.Of == authority.KindList {
-		t.code, t.event = "LIST_FORK", hook.Alarm
-	}
-	if err := c.record(t.code, canon.Digest{}, map[string]string{"record": e.Record.String(), "text": e.Text}); err != nil {
+	if err != nil {
 		c.log.Error("not written to the audit log", "error", err)
 	}
-	if t.event != "" {
-		c.seen.hooks.Fire(hook.Event{Name: t.event, Subject: e.Record.Short(), Text: e.Text}, e.Record.String()+t.code)
+	if event != "" {
+		c.seen.hooks.Fire(hook.Event{Name: event, Subject: e.Record.Short(), Text: e.Text}, e.Record.String()+event)
 	}
 }
 

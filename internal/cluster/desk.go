@@ -125,17 +125,10 @@ func (w *Treasury) Give(account string) {
 func (w *Treasury) StartDesk() {
 	w.t.Helper()
 	ready, watching := make(chan string, 1), make(chan string, 1)
-	c, err := coordinator.New(coordinator.Config{Dir: w.Desk, Rebuild: w.Rebuild, Watching: func(address string) { watching <- address }, Logger: w.logger("desk"), Ready: func(address string) { ready <- address }})
-	w.must(err)
+	cfg := coordinator.Config{Dir: w.Desk, Rebuild: w.Rebuild, Watching: func(address string) { watching <- address }, Logger: w.logger("desk"), Ready: func(address string) { ready <- address }}
 	ctx, cancel := context.WithCancel(context.Background())
 	w.cancel, w.done = cancel, make(chan error, 1)
-	go func() {
-		err := c.Run(ctx)
-		if closeErr := c.Close(); err == nil {
-			err = closeErr
-		}
-		w.done <- err
-	}()
+	go func() { w.done <- coordinator.Serve(ctx, cfg) }()
 	select {
 	case w.Address = <-ready:
 		conn, err := w.Dial("alice")
