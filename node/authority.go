@@ -225,9 +225,6 @@ func (n *Node) announce(e authority.Event) {
 	if told != "" {
 		n.seen.hooks.Fire(hook.Event{Name: told, Subject: e.Record.String(), Text: e.Text}, e.Record.String())
 	}
-	if e.Kind == authority.EventFork && e.Of == authority.KindCharter {
-		n.freezeForFork(e)
-	}
 }
 
 // entryOf is what the audit log and the hooks say of an event; nothing of what only adds
@@ -254,25 +251,6 @@ func entryOf(e authority.Event) (entry audit.Event, told string) {
 	case authority.EventSigned, authority.EventDropped:
 	}
 	return audit.Event{}, ""
-}
-
-// freezeForFork stops the cluster by this signer's own order: the admins signed two
-// charters for one number, and until people have looked nobody knows which is theirs.
-func (n *Node) freezeForFork(e authority.Event) {
-	_, events, err := n.book.Freeze(authority.ScopeCluster, "", cutText("fork of the charter: "+e.Text, authority.MaxReason), time.Now().Unix())
-	if err != nil {
-		n.log.Error("cannot freeze the cluster", "error", err)
-		return
-	}
-	n.moved.Add(1)
-	n.obey(events)
-}
-
-func cutText(s string, most int) string {
-	if len(s) > most {
-		s = strings.ToValidUTF8(s[:most-3], "") + "..."
-	}
-	return s
 }
 
 // recordCharter keeps the versions of the charter beside the first one in charter.json:

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"coffer/audit"
+	"coffer/charter"
 	"coffer/hook"
 	"coffer/identity"
 	"coffer/internal/doctor"
@@ -32,7 +33,9 @@ func (o *operatorService) Doctor(context.Context, *pb.DoctorRequest) (*pb.Doctor
 
 // examine is the doctor's look at a running signer.
 func (n *Node) examine(r *doctor.Report) {
-	r.OK("signer", "%s runs, version %s, charter version %d %s", n.self, n.cfg.Version, n.inForce().Version, n.inForce().Digest().Short())
+	c := n.inForce()
+	r.OK("signer", "%s runs, version %s, charter version %d %s", n.self, n.cfg.Version, c.Version, c.Digest().Short())
+	n.examineAuthority(r, c)
 	if n.isSealed() {
 		r.Fail("seal", "sealed: it can sign nothing", "coffer-signer unseal --dir "+string(n.cfg.Dir))
 	} else {
@@ -71,6 +74,39 @@ func (n *Node) examine(r *doctor.Report) {
 	r.Clock()
 	r.Limits()
 	examineDir(r, n.cfg.Dir, n.settings)
+}
+
+// examineAuthority looks at charter, freezes and heads.
+func (n *Node) examineAuthority(r *doctor.Report, c *charter.Charter) {
+	if n.unlisted() {
+		r.Fail("charter", fmt.Sprintf("version %d does not list this signer with its identity: it signs nothing", c.Version),
+			"if that is a mistake, the admins list it again; a new identity is what coffer-signer rotate prints")
+		return
+	}
+	for _, p := range n.book.Pending() {
+		switch {
+		case p.Fork:
+			r.Fail("charter", p.Title+": two versions of one number have the admins' signatures", "ask the admins at once; each withdraws what is not theirs")
+		case p.Complete:
+			r.Warn("charter", fmt.Sprintf("%s is in force here in %s", p.Title, p.Due.Round(time.Second)), "coffer charter diff says what it changes; an admin who disagrees withdraws, or freezes")
+		}
+	}
+	for _, h := range n.book.Freezes() {
+		text := fmt.Sprintf("%s is frozen by %s: %s", h.Freeze.What(), h.Freeze.By, h.Freeze.Reason)
+		if !h.Effective {
+			text += "; held by " + strings.Join(h.Receipts.Strings(), ", ") + " only"
+		}
+		r.Warn("freeze "+h.ID.Short(), text, "the admins lift it: coffer unfreeze; docs/operations.md")
+	}
+	switch f := n.fresh(time.Now()); {
+	case f.Fresh:
+		r.OK("heads", "%s say that they stand where this signer stands", strings.Join(f.Agree.Strings(), ", "))
+	case len(f.Differ) > 0:
+		r.Fail("heads", fmt.Sprintf("%s stand elsewhere, in charter, freezes or lists: nothing is signed until %d more agree", strings.Join(f.Differ.Strings(), ", "), f.Missing),
+			"it settles in seconds when the signers reach each other; else compare coffer-signer status of each, and hand coffer-signer records of one to the other")
+	default:
+		r.Fail("heads", fmt.Sprintf("nothing is heard of too many others: nothing is signed until %d more are", f.Missing), "look at the peers below, and at the network")
+	}
 }
 
 func (n *Node) examinePeers(r *doctor.Report) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"coffer/audit"
+	"coffer/authority"
 	"coffer/canon"
 	"coffer/hook"
 	"coffer/internal/datadir"
@@ -30,6 +31,13 @@ var Metrics = []observe.Def{
 	{Name: "coffer_signer_sessions_active", Kind: observe.Gauge, Help: "sessions and ceremonies under way"},
 	{Name: "coffer_signer_audit_entries", Kind: observe.Gauge, Help: "entries of the audit log"},
 	{Name: "coffer_signer_write_failed", Kind: observe.Gauge, Labels: []string{"what"}, Help: "1 when audit log, journal or key store refuse all since a write failed; the daemon ends at once then, so only the last moment shows it"},
+	{Name: "coffer_signer_freezes", Kind: observe.Gauge, Labels: []string{"scope"}, Help: "freezes that nobody lifted: of the cluster, of wallets, of people"},
+	{Name: "coffer_signer_charter_version", Kind: observe.Gauge, Help: "version of the charter in force here"},
+	{Name: "coffer_signer_charter_pending", Kind: observe.Gauge, Help: "number of the version that the admins signed and that waits for its delay here; 0 while none does"},
+	{Name: "coffer_signer_listed", Kind: observe.Gauge, Help: "0 when the charter in force does not list this signer: it signs nothing"},
+	{Name: "coffer_signer_fresh", Kind: observe.Gauge, Help: "1 while enough of the others say that they stand where it stands; else it signs nothing"},
+	{Name: "coffer_signer_peer_head_age_seconds", Kind: observe.Gauge, Labels: []string{"peer"}, Help: "age of what the other signer said last of where it stands"},
+	{Name: "coffer_signer_peer_agrees", Kind: observe.Gauge, Labels: []string{"peer"}, Help: "1 while the other signer has the same charter, freezes and lists"},
 	{Name: "coffer_signer_disk_free_bytes", Kind: observe.Gauge, Help: "room left where the data directory is"},
 	{Name: "coffer_signer_hook_events", Kind: observe.Gauge, Labels: []string{"outcome"}, Help: "events for hooks since the start: delivered, failed, dropped"},
 	{Name: "coffer_signer_events_total", Kind: observe.Counter, Labels: []string{"code"}, Help: "entries written to the audit log, by code"},
@@ -90,6 +98,21 @@ func (n *Node) gauges(set observe.Set) {
 	set("coffer_signer_wallets", float64(len(st.Wallets)))
 	set("coffer_signer_sessions_active", float64(st.ActiveSessions))
 	set("coffer_signer_audit_entries", float64(st.AuditSize))
+	frozen := map[string]int{authority.ScopeCluster: 0, authority.ScopeWallet: 0, authority.ScopePerson: 0}
+	for _, f := range st.Freezes {
+		frozen[f.Scope]++
+	}
+	for scope, count := range frozen {
+		set("coffer_signer_freezes", float64(count), scope)
+	}
+	set("coffer_signer_charter_version", float64(st.CharterVersion))
+	set("coffer_signer_charter_pending", float64(st.NextVersion))
+	set("coffer_signer_listed", observe.Bool(!n.unlisted()))
+	set("coffer_signer_fresh", observe.Bool(st.Fresh))
+	for _, h := range st.Heads {
+		set("coffer_signer_peer_head_age_seconds", float64(h.AgeMs)/1e3, h.Signer)
+		set("coffer_signer_peer_agrees", observe.Bool(h.Agrees), h.Signer)
+	}
 	for what, err := range n.writeErrors() {
 		set("coffer_signer_write_failed", observe.Bool(err != nil), what)
 	}
@@ -146,8 +169,17 @@ func (n *Node) ready(ctx context.Context) error {
 	if err := n.alive(ctx); err != nil {
 		return err
 	}
+	if n.unlisted() {
+		return errUnlisted
+	}
 	if n.isSealed() {
 		return ErrSealed
+	}
+	if f := n.fresh(time.Now()); !f.Fresh {
+		return fmt.Errorf("%d more signers must say that they stand where this one stands", f.Missing)
+	}
+	if n.book.Frozen().Cluster != nil {
+		return errors.New("the cluster is frozen")
 	}
 	for what, err := range n.writeErrors() {
 		if err != nil {

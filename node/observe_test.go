@@ -78,7 +78,7 @@ func TestMetricsAfterPayment(t *testing.T) {
 		}
 	}
 	form := regexp.MustCompile(`^[A-Za-z0-9_.+-]{0,40}$`)
-	own := map[string]bool{"peer": true, "code": true, "kind": true, "outcome": true, "check": true, "request": true, "stage": true, "what": true, "signer": true, "version": true, "le": true}
+	own := map[string]bool{"peer": true, "code": true, "kind": true, "outcome": true, "check": true, "request": true, "stage": true, "what": true, "signer": true, "version": true, "le": true, "scope": true}
 	for line := range strings.Lines(body) {
 		if !strings.HasPrefix(line, "coffer_") {
 			continue

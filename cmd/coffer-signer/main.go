@@ -47,7 +47,7 @@ func command() *cobra.Command {
 		Version: cli.Version(),
 	}
 	o.Flags(root, "signer")
-	root.AddCommand(initCommand(o), cardCommand(o), joinCommand(o), runCommand(o), statusCommand(o), doctorCommand(o), pendingCommand(o), unsealCommand(o), sealCommand(o), auditCommand(o), addressCommand(o), validateCommand(o))
+	root.AddCommand(initCommand(o), cardCommand(o), joinCommand(o), runCommand(o), statusCommand(o), doctorCommand(o), pendingCommand(o), unsealCommand(o), sealCommand(o), freezeCommand(o), unfreezeCommand(o), recordsCommand(o), charterCommand(o), rotateCommand(o), auditCommand(o), addressCommand(o), validateCommand(o))
 	return root
 }
 
@@ -130,7 +130,11 @@ func joinCommand(o *cli.Daemon) *cobra.Command {
 		Long: `join shows the charter, asks for the digest that you heard by another channel, signs the
 charter as this signer and pins it. That is all: FILE goes nowhere afterwards. coffer-signer
 run waits until every operator has signed; the coordinator carries the signatures between the
-signers, each of which verifies them.`,
+signers, each of which verifies them.
+
+A signer that joins later is given the charter's file with the records of all versions since
+(coffer charter export): it checks them all, shows the version that is in force, and asks for the
+digest of that one.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d, err := need(o)
@@ -141,10 +145,14 @@ signers, each of which verifies them.`,
 			if err != nil {
 				return err
 			}
-			for _, line := range file.Charter.Describe() {
+			c, err := node.Newest(file)
+			if err != nil {
+				return err
+			}
+			for _, line := range c.Describe() {
 				fmt.Fprintln(cmd.ErrOrStderr(), line)
 			}
-			pin, err := cli.HeardDigest(digest, file.Charter.Digest())
+			pin, err := cli.HeardDigest(digest, c.Digest())
 			if err != nil {
 				return err
 			}
@@ -290,6 +298,7 @@ func printStatus(cmd *cobra.Command, st *pb.StatusResponse) error {
 		fmt.Fprintf(w, "version     %s\n", st.Version)
 		return nil
 	}
+	printAuthority(w, st)
 	fmt.Fprintf(w, "shares      %s\n", seal)
 	pool := fmt.Sprintf("%d ready", st.PreParameters)
 	if st.PreParametersBusy {

@@ -59,6 +59,10 @@ type Config struct {
 	Seed  uint64
 	// Doors puts one before each signer.
 	Doors bool
+	// Spares are so many signers more, that no charter lists yet, by the next letters.
+	Spares int
+	// Draft changes the charter before it is made.
+	Draft func(*charter.Draft)
 	// Strangers leaves every signer with its own signature under the charter alone, the
 	// coordinator with none, and starts nobody.
 	Strangers bool
@@ -105,9 +109,11 @@ type Member struct {
 	ID   party.ID
 	Dir  node.Dir
 	Addr string
-	// Metrics is the loopback address of a signer that serves metrics.
-	Metrics string
-	Door    *Door // nil unless Config asks for it
+	// Metrics is the loopback address of a signer that serves metrics, Takes that of the
+	// endpoint for orders.
+	Metrics, Takes string
+	Card           string // what its operator sent to whoever makes the charter
+	Door           *Door  // nil unless Config asks for it
 
 	c        *Cluster
 	ready    chan struct{} // closed once it serves
@@ -131,7 +137,7 @@ func New(t testing.TB, cfg Config) *Cluster {
 		cards = append(cards, card)
 	}
 	var ids []party.ID
-	for i := range cfg.Quorum.Of {
+	for i := range cfg.Quorum.Of + cfg.Spares {
 		id := party.ID(rune('a' + i))
 		ids = append(ids, id)
 		m := &Member{ID: id, Dir: node.Dir(filepath.Join(root, "signer-"+string(id))), Addr: free(t), c: c}
@@ -143,15 +149,21 @@ func New(t testing.TB, cfg Config) *Cluster {
 		if cfg.Signer != nil {
 			cfg.Signer(&settings)
 		}
+		m.Takes = settings.ListenOrders
 		if cfg.Doors {
 			m.Door = newDoor(t, m.Addr)
 			settings.AnnounceCoordinator = m.Door.Addr
 		}
-		add(node.Init(m.Dir, settings, []byte(Passphrase), keystore.SealOptions{WorkFactor: keystore.MinWorkFactor}))
+		card, err := node.Init(m.Dir, settings, []byte(Passphrase), keystore.SealOptions{WorkFactor: keystore.MinWorkFactor})
+		c.must(err)
+		if m.Card = card; i < cfg.Quorum.Of {
+			add(card, nil)
+		}
 	}
-	set, err := party.NewSet(ids...)
+	all, err := party.NewSet(ids...)
 	c.must(err)
-	c.Net = memnet.New(cfg.Seed, set)
+	set := all[:cfg.Quorum.Of]
+	c.Net = memnet.New(cfg.Seed, all)
 	t.Cleanup(func() { c.must(c.Net.Close()) })
 	c.Desk = coordinator.Dir(filepath.Join(root, "desk"))
 	settings := coordinator.Settings{Name: "desk", Organisation: "exchange", Listen: free(t)}
@@ -177,6 +189,9 @@ func New(t testing.TB, cfg Config) *Cluster {
 		d.People[card.Name] = p
 		cards = append(cards, text)
 	}
+	if cfg.Draft != nil {
+		cfg.Draft(&d)
+	}
 	c.File, err = charter.Assemble(d, cards)
 	c.must(err)
 	c.Charter = c.File.Charter
@@ -197,7 +212,39 @@ func New(t testing.TB, cfg Config) *Cluster {
 	for _, id := range set {
 		c.Members[id].Start()
 	}
+	c.Fresh()
 	return c
+}
+
+// Fresh waits until every signer that runs, and that is connected to so many that it can
+// be, has heard enough of the others to sign.
+func (c *Cluster) Fresh() {
+	c.t.Helper()
+	for _, m := range c.Members {
+		if m.cancel != nil {
+			m.Fresh()
+		}
+	}
+}
+
+// Fresh is that of one signer.
+func (m *Member) Fresh() {
+	c := m.c
+	c.t.Helper()
+	api := m.API()
+	c.Eventually("signer "+string(m.ID)+" is fresh", func() bool {
+		st, err := api.Status(c.t.Context(), &pb.StatusRequest{})
+		if err != nil {
+			return false
+		}
+		connected := 0
+		for _, p := range st.Peers {
+			if p.Connected {
+				connected++
+			}
+		}
+		return st.Fresh || connected < c.Charter.Quorum.Of-c.Charter.Quorum.Need
+	})
 }
 
 func draft(q party.Quorum) charter.Draft {
@@ -311,6 +358,7 @@ func (m *Member) Ready(sealed bool) {
 			st, err := api.Status(c.t.Context(), &pb.StatusRequest{})
 			return err == nil && !st.Sealed && st.PreParameters > 0
 		})
+		m.Fresh()
 	}
 }
 
