@@ -141,13 +141,17 @@ type cluster struct {
 	intent *intent.Intent
 }
 
-func newCluster(t testing.TB) *cluster {
-	f := testcharter.New(t)
+func newCluster(t testing.TB, edits ...func(*charter.Charter)) *cluster {
+	f := testcharter.New(t, edits...)
 	return &cluster{f, t, f.Payment(now)}
 }
 
-func (c *cluster) tally(statements ...approval.Signed) approval.Granted {
-	return approval.Tally(c.Charter, c.intent, c.intent.Digest(), statements, now)
+func under(c *charter.Charter) approval.Under { return approval.Under{Force: c, Made: c, Now: now} }
+
+func (c *cluster) under() approval.Under { return under(c.Charter) }
+
+func (c *cluster) tally(statements ...approval.Signed) approval.Weighed {
+	return approval.Weigh(c.under(), c.intent, c.intent.Digest(), statements)
 }
 
 // say is a statement of a person about the payment, changed and signed by any key.
@@ -185,14 +189,14 @@ func TestTallyCounts(t *testing.T) {
 		{Person: "alice", Org: "exchange", Groups: []string{"approvers", "treasury"}, KeyKind: "ssh"},
 		{Person: "bob", Org: "custodian", Groups: []string{"approvers", "treasury"}, KeyKind: "ssh"},
 	}
-	if !reflect.DeepEqual(g.Votes, want) || g.Refused != nil || g.Rejected != nil {
+	if !reflect.DeepEqual(g.Votes, want) || g.Refused != nil || g.Ended != nil {
 		t.Fatalf("%+v", g)
 	}
 	g.Votes[0].Groups[0] = "admins"
 	if p, _ := c.Charter.Person("alice"); p.Groups[0] != "approvers" {
 		t.Fatal("a vote shares memory with the charter")
 	}
-	if g := c.tally(); g.Votes != nil || g.Rejected != nil || g.Refused != nil {
+	if g := c.tally(); g.Votes != nil || g.Ended != nil || g.Refused != nil {
 		t.Fatalf("nothing gives %+v", g)
 	}
 }
@@ -324,16 +328,8 @@ func TestBadApprovals(t *testing.T) {
 	if len(cases) < 60 {
 		t.Fatalf("%d cases", len(cases))
 	}
-	set2, err := c.Charter.Policy()
-	if err != nil {
-		t.Fatal(err)
-	}
-	facts, err := intent.Facts(c.intent, c.Charter, intent.Initiator{Name: "dave", Org: "exchange"}, nil, now)
-	if err != nil {
-		t.Fatal(err)
-	}
 	bob := c.Approve(t, c.intent, now, "bob")[0]
-	if d := set2.Decide(facts, c.tally(bob, good).Votes); d.Outcome != policy.Allow {
+	if d := c.tally(bob, good).Decision; d.Outcome != policy.Allow {
 		t.Fatalf("the good ones do not pass: %+v", d)
 	}
 	for name, x := range cases {
@@ -343,11 +339,11 @@ func TestBadApprovals(t *testing.T) {
 				if got := codes(g.Refused); !slices.Equal(got, []string{x.code}) {
 					t.Fatalf("refused %+v, want %s", g.Refused, x.code)
 				}
-				if !slices.Equal(names(g.Votes), []string{"bob"}) || g.Rejected != nil {
+				if !slices.Equal(names(g.Votes), []string{"bob"}) || g.Ended != nil {
 					t.Fatalf("%+v", g)
 				}
-				if d := set2.Decide(facts, g.Votes); d.Outcome != policy.Wait {
-					t.Fatalf("%+v", d)
+				if g.Decision.Outcome != policy.Wait {
+					t.Fatalf("%+v", g.Decision)
 				}
 				for _, r := range g.Refused[0].Text {
 					if r < 0x20 {
@@ -402,7 +398,7 @@ func TestInitiatorNeverApproves(t *testing.T) {
 		}
 	}
 	// But may call it off.
-	if g := c.tally(c.say("bob", approval.Reject, c.Spare["bob"])); !slices.Equal(g.Rejected, []string{"bob"}) {
+	if g := c.tally(c.say("bob", approval.Reject, c.Spare["bob"])); !slices.Equal(g.Ended, []string{"bob"}) {
 		t.Fatalf("%+v", g)
 	}
 }
@@ -413,7 +409,9 @@ func TestTimes(t *testing.T) {
 		return c.say("alice", approval.Approve, c.People["alice"], func(s *approval.Statement) { s.Issued, s.Expires = issued, expires })
 	}
 	count := func(s approval.Signed, at int64) int {
-		return len(approval.Tally(c.Charter, c.intent, c.intent.Digest(), []approval.Signed{s}, at).Votes)
+		u := c.under()
+		u.Now = at
+		return len(approval.Tally(u, c.intent, c.intent.Digest(), []approval.Signed{s}).Votes)
 	}
 	for name, x := range map[string]struct {
 		issued, expires, at int64
@@ -449,13 +447,13 @@ func TestNarrowing(t *testing.T) {
 			w := c.say("bob", approval.Withdraw, key, change)
 			for _, list := range [][]approval.Signed{{approve[0], approve[1], w}, {w, approve[1], approve[0]}} {
 				g := c.tally(list...)
-				if !slices.Equal(names(g.Votes), []string{"alice"}) || g.Rejected != nil || !slices.Equal(codes(g.Refused), []string{approval.CodeWithdrawn}) {
+				if !slices.Equal(names(g.Votes), []string{"alice"}) || g.Ended != nil || !slices.Equal(codes(g.Refused), []string{approval.CodeWithdrawn}) {
 					t.Fatalf("withdraw %s: %+v", name, g)
 				}
 			}
-			for _, kind := range []approval.Kind{approval.Reject, approval.Veto, approval.Cancel} {
+			for _, kind := range []approval.Kind{approval.Reject, approval.Cancel} {
 				r := c.say("bob", kind, key, change)
-				if g := c.tally(approve[0], r); !slices.Equal(g.Rejected, []string{"bob"}) || g.Refused != nil {
+				if g := c.tally(approve[0], r); !slices.Equal(g.Ended, []string{"bob"}) || g.Refused != nil {
 					t.Fatalf("%s %s: %+v", kind, name, g)
 				}
 			}
@@ -466,9 +464,9 @@ func TestNarrowing(t *testing.T) {
 	if g := c.tally(approve[0], w, approve[1]); len(g.Votes) != 2 || g.Refused != nil {
 		t.Fatalf("%+v", g)
 	}
-	// Anybody enrolled ends it, in whatever group; several are named in order, once.
-	g := c.tally(c.say("dave", approval.Reject, c.People["dave"]), c.say("carol", approval.Veto, c.People["carol"]), c.say("carol", approval.Reject, c.Spare["carol"]), approve[0])
-	if !slices.Equal(g.Rejected, []string{"carol", "dave"}) {
+	// Several who end it are named in order, once.
+	g := c.tally(c.say("dave", approval.Reject, c.People["dave"]), c.say("carol", approval.Cancel, c.People["carol"]), c.say("carol", approval.Reject, c.Spare["carol"]), approve[0])
+	if !slices.Equal(g.Ended, []string{"carol", "dave"}) {
 		t.Fatalf("%+v", g)
 	}
 	// Nobody else does.
@@ -479,8 +477,60 @@ func TestNarrowing(t *testing.T) {
 		"another":       c.say("bob", approval.Reject, c.People["bob"], func(s *approval.Statement) { s.Subject[0]++ }),
 		"other cluster": c.say("bob", approval.Reject, c.People["bob"], func(s *approval.Statement) { s.Cluster[0]++ }),
 	} {
-		if g := c.tally(append(slices.Clone(approve), s)...); g.Rejected != nil || len(g.Votes) != 2 || len(g.Refused) != 1 {
+		if g := c.tally(append(slices.Clone(approve), s)...); g.Ended != nil || len(g.Votes) != 2 || len(g.Refused) != 1 {
 			t.Errorf("%s: %+v", name, g)
+		}
+	}
+}
+
+// A no ends what its author has a say in, and nothing else: else anybody who is enrolled
+// could stop all payments.
+func TestVoices(t *testing.T) {
+	erin, frank := testcharter.SSH(t, "erin"), testcharter.SSH(t, "frank")
+	c := newCluster(t, func(ch *charter.Charter) {
+		ch.People = append(ch.People,
+			charter.Person{Name: "erin", Org: "auditor", Groups: []string{"security"}, Keys: []credential.Key{erin.Key()}},
+			charter.Person{Name: "frank", Org: "auditor", Groups: []string{"clerks"}, Keys: []credential.Key{frank.Key()}})
+		ch.Veto = []string{"security"}
+		for n := range ch.Rules {
+			if ch.Rules[n].Name == "cancels" {
+				ch.Rules[n].Approvals = []policy.Requirement{{Group: "clerks", K: 1}}
+			}
+		}
+	})
+	keys := map[string]credential.Signer{"erin": erin, "frank": frank, "alice": c.People["alice"], "dave": c.People["dave"]}
+	cancel := c.Cancel(now, c.intent)
+	for _, x := range []struct {
+		who   string
+		about *intent.Intent
+		ends  []approval.Kind
+	}{
+		{"dave", c.intent, []approval.Kind{approval.Reject, approval.Cancel}},  // the initiator
+		{"alice", c.intent, []approval.Kind{approval.Reject, approval.Cancel}}, // is asked
+		{"erin", c.intent, []approval.Kind{approval.Reject, approval.Cancel, approval.Veto}},
+		{"frank", c.intent, nil}, // is asked by another rule
+		{"frank", cancel, []approval.Kind{approval.Reject, approval.Cancel}},
+		{"alice", cancel, nil},
+		{"erin", cancel, []approval.Kind{approval.Reject, approval.Cancel, approval.Veto}},
+	} {
+		for _, kind := range []approval.Kind{approval.Reject, approval.Cancel, approval.Veto} {
+			signed, err := approval.Sign(c.Statement(x.who, kind, x.about, now), keys[x.who])
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Whether its author is frozen does not matter.
+			for _, frozen := range []map[string][]canon.Digest{nil, {x.who: {digest("a freeze")}}} {
+				u := c.under()
+				u.Frozen = frozen
+				w := approval.Weigh(u, x.about, x.about.Digest(), []approval.Signed{signed})
+				want, wantCodes := []string{x.who}, []string(nil)
+				if !slices.Contains(x.ends, kind) {
+					want, wantCodes = nil, []string{approval.CodeNoVoice}
+				}
+				if !slices.Equal(w.Ended, want) || !slices.Equal(codes(w.Refused), wantCodes) || len(w.Noes) != 1 {
+					t.Errorf("%s of %s about a %s: ended by %v, refused %v", kind, x.who, x.about.Kind, w.Ended, w.Refused)
+				}
+			}
 		}
 	}
 }
@@ -497,19 +547,19 @@ func TestTallyRefusesAll(t *testing.T) {
 		many[i] = list[i%2]
 	}
 	for name, x := range map[string]struct {
-		g    approval.Granted
+		g    approval.Weighed
 		code string
 	}{
-		"other subject":    {approval.Tally(c.Charter, c.intent, other.Digest(), list, now), approval.CodeSubject},
-		"other intent":     {approval.Tally(c.Charter, other, c.intent.Digest(), list, now), approval.CodeSubject},
-		"zero subject":     {approval.Tally(c.Charter, c.intent, canon.Digest{}, list, now), approval.CodeSubject},
-		"malformed intent": {approval.Tally(c.Charter, &intent.Intent{}, canon.Digest{}, list, now), approval.CodeSubject},
-		"no intent":        {approval.Tally(c.Charter, nil, c.intent.Digest(), list, now), approval.CodeSubject},
-		"no charter":       {approval.Tally(nil, c.intent, c.intent.Digest(), list, now), approval.CodeSubject},
-		"other cluster":    {approval.Tally(foreign.Charter, c.intent, c.intent.Digest(), list, now), approval.CodeCluster},
+		"other subject":    {approval.Weigh(under(c.Charter), c.intent, other.Digest(), list), approval.CodeSubject},
+		"other intent":     {approval.Weigh(under(c.Charter), other, c.intent.Digest(), list), approval.CodeSubject},
+		"zero subject":     {approval.Weigh(under(c.Charter), c.intent, canon.Digest{}, list), approval.CodeSubject},
+		"malformed intent": {approval.Weigh(under(c.Charter), &intent.Intent{}, canon.Digest{}, list), approval.CodeSubject},
+		"no intent":        {approval.Weigh(under(c.Charter), nil, c.intent.Digest(), list), approval.CodeSubject},
+		"no charter":       {approval.Weigh(under(nil), c.intent, c.intent.Digest(), list), approval.CodeSubject},
+		"other cluster":    {approval.Weigh(under(foreign.Charter), c.intent, c.intent.Digest(), list), approval.CodeCluster},
 		"65 statements":    {c.tally(many...), approval.CodeMalformed},
 	} {
-		if x.g.Votes != nil || x.g.Rejected != nil || !slices.Equal(codes(x.g.Refused), []string{x.code}) {
+		if x.g.Votes != nil || x.g.Ended != nil || !slices.Equal(codes(x.g.Refused), []string{x.code}) {
 			t.Errorf("%s: %+v", name, x.g)
 		}
 	}
@@ -524,7 +574,7 @@ func TestRemovedPerson(t *testing.T) {
 		ch.People[0].Name = "erin" // alice's place and key
 	})
 	i := f.Payment(now)
-	g := approval.Tally(f.Charter, i, i.Digest(), f.Approve(t, i, now, "alice"), now)
+	g := approval.Weigh(under(f.Charter), i, i.Digest(), f.Approve(t, i, now, "alice"))
 	if g.Votes != nil || !slices.Equal(codes(g.Refused), []string{approval.CodePerson}) {
 		t.Fatalf("%+v", g)
 	}
@@ -532,7 +582,7 @@ func TestRemovedPerson(t *testing.T) {
 		ch.People[1].Keys, ch.People[2].Keys = ch.People[2].Keys, ch.People[1].Keys // bob's and carol's
 	})
 	i = moved.Payment(now)
-	g = approval.Tally(moved.Charter, i, i.Digest(), moved.Approve(t, i, now, "bob"), now)
+	g = approval.Weigh(under(moved.Charter), i, i.Digest(), moved.Approve(t, i, now, "bob"))
 	if g.Votes != nil || !slices.Equal(codes(g.Refused), []string{approval.CodeSignature}) {
 		t.Fatalf("%+v", g)
 	}
@@ -571,7 +621,7 @@ func TestOpenSSHApproves(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := approval.Tally(f.Charter, i, i.Digest(), []approval.Signed{{Raw: s.Encode(), Signature: sig}}, now)
+	g := approval.Weigh(under(f.Charter), i, i.Digest(), []approval.Signed{{Raw: s.Encode(), Signature: sig}})
 	if !slices.Equal(names(g.Votes), []string{"alice"}) || g.Refused != nil {
 		t.Fatalf("%+v", g)
 	}
@@ -628,11 +678,13 @@ func FuzzTally(f *testing.F) {
 		seen[string(s.Raw)] = true
 	}
 	f.Fuzz(func(t *testing.T, raw, sig []byte, at int64) {
-		g := approval.Tally(c.Charter, c.intent, c.intent.Digest(), []approval.Signed{{Raw: raw, Signature: sig}}, at)
-		if (len(g.Votes) > 0 || len(g.Rejected) > 0) && !seen[string(raw)] {
+		u := c.under()
+		u.Now = at
+		g := approval.Weigh(u, c.intent, c.intent.Digest(), []approval.Signed{{Raw: raw, Signature: sig}})
+		if (len(g.Votes) > 0 || len(g.Ended) > 0) && !seen[string(raw)] {
 			t.Fatalf("%x was never signed, and gives %+v", raw, g)
 		}
-		if len(g.Votes)+len(g.Rejected)+len(g.Refused) > 1 {
+		if len(g.Votes)+len(g.Ended)+len(g.Refused) > 1 {
 			t.Fatalf("%+v", g)
 		}
 	})

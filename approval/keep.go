@@ -12,7 +12,12 @@ import (
 // Verify says whose statement about the subject this is: of a person whom the charter
 // lists, signed by a key of that person. Whether it counts now is Tally's to say.
 func Verify(c *charter.Charter, subject canon.Digest, signed Signed) (*Statement, error) {
-	s, _, _, refusal := verify(c, subject, signed)
+	return Under{Force: c, Made: c}.Verify(subject, signed)
+}
+
+// Verify is the same for a person whom either of the two charters lists.
+func (u Under) Verify(subject canon.Digest, signed Signed) (*Statement, error) {
+	s, _, refusal := u.verify(subject, signed)
 	if refusal != nil {
 		return nil, fmt.Errorf("%s: %s", refusal.Code, refusal.Text)
 	}

@@ -136,7 +136,7 @@ func Parse(raw []byte) (*Statement, error) {
 // Signed is a statement as it travels: the exact bytes whose digest was signed.
 type Signed struct {
 	Raw       []byte `json:"raw"`
-	Signature []byte `json:"signature"` // armored SSHSIG
+	Signature []byte `json:"signature"` // of the person's credential
 }
 
 // Sign signs s with a key of the person that it names; Tally checks that it is one.

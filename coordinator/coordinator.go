@@ -27,7 +27,6 @@ import (
 	"coffer/chain/rpc"
 	"coffer/charter"
 	"coffer/identity"
-	"coffer/intent"
 	"coffer/internal/addressbook"
 	"coffer/internal/anchor"
 	pb "coffer/proto/coffer/v1"
@@ -204,15 +203,7 @@ func (c *Coordinator) openRecord(record *pb.SignedRecord) (*wallet.Record, error
 	if err != nil {
 		return nil, err
 	}
-	r, err := wallet.Parse(signed.Raw)
-	if err != nil {
-		return nil, err
-	}
-	made, ok := c.charterOf(r.Charter)
-	if !ok {
-		return nil, fmt.Errorf("wallet %q: %w: %s", r.Name, errUnknownCharter, r.Charter.Short())
-	}
-	return signed.Open(made)
+	return signed.Open(c.charterOf)
 }
 
 // learn verifies a wallet record under the charter, stores it and keeps it. Signers
@@ -523,14 +514,6 @@ func (c *Coordinator) record(code string, id canon.Digest, detail map[string]str
 	}
 	c.recorded(code, id, detail)
 	return nil
-}
-
-func open(c *charter.Charter, it *item) (*intent.Intent, intent.Initiator, error) {
-	i, who, err := it.Intent.Open(c)
-	if err != nil {
-		return nil, who, fmt.Errorf("intent %s: %w", it.ID.Short(), err)
-	}
-	return i, who, nil
 }
 
 func plural(n int, one string) string {

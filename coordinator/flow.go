@@ -55,7 +55,7 @@ func (c *Coordinator) flow(ctx context.Context, id canon.Digest, wake <-chan str
 
 // step takes an intent one step further, or waits for news of it.
 func (c *Coordinator) step(ctx context.Context, it *item, wake <-chan struct{}) error {
-	i, who, err := c.open(it.Intent)
+	i, err := c.open(it.Intent)
 	if err != nil {
 		return c.end(it, pb.Stage_STAGE_FAILED, "INTENT", err.Error())
 	}
@@ -63,15 +63,13 @@ func (c *Coordinator) step(ctx context.Context, it *item, wake <-chan struct{}) 
 		return err
 	}
 	if it.onChain() {
-		return c.settle(ctx, it, i, who, wake)
+		return c.settle(ctx, it, i, wake)
 	}
-	if watch, err := c.mayBeMined(it, i, who, time.Now().Unix()); err != nil {
-		return err
-	} else if watch {
+	if c.mayBeMined(it, i, time.Now().Unix()) {
 		it.Stage, it.Detail = pb.Stage_STAGE_BROADCAST, "signers went on with it before the store was lost: it may be mined yet, and only a cancel stops it"
 		return c.save(it)
 	}
-	ready, err := c.standing(it, i, who, time.Now().Unix())
+	ready, err := c.standing(it, i, time.Now().Unix())
 	switch {
 	case err != nil || it.ended():
 		return err
@@ -106,7 +104,7 @@ func (c *Coordinator) step(ctx context.Context, it *item, wake <-chan struct{}) 
 // ends it when nothing can help it any more. It is looked at again before every
 // session: people may have changed their minds. It only decides when to ask the
 // signers, never what they answer.
-func (c *Coordinator) standing(it *item, i *intent.Intent, who intent.Initiator, now int64) (ready bool, err error) {
+func (c *Coordinator) standing(it *item, i *intent.Intent, now int64) (ready bool, err error) {
 	by, err := c.items.cancelledBy(it.ID)
 	if err != nil {
 		return false, err
@@ -117,21 +115,19 @@ func (c *Coordinator) standing(it *item, i *intent.Intent, who intent.Initiator,
 	if now >= i.Expires {
 		return false, c.end(it, pb.Stage_STAGE_FAILED, "EXPIRED", "expired before it was "+map[bool]string{true: "approved", false: "signed"}[it.Stage == pb.Stage_STAGE_APPROVAL])
 	}
-	decision, granted, err := c.preview(it, i, who, now)
+	weighed := c.preview(it, i, now)
 	switch {
-	case err != nil:
-		return false, err
-	case len(granted.Rejected) > 0:
-		return false, c.end(it, pb.Stage_STAGE_FAILED, "REJECTED", "rejected by "+strings.Join(granted.Rejected, ", "))
-	case decision.Outcome == policy.Allow:
+	case len(weighed.Ended) > 0:
+		return false, c.end(it, pb.Stage_STAGE_FAILED, "REJECTED", "rejected by "+strings.Join(weighed.Ended, ", "))
+	case weighed.Decision.Outcome == policy.Allow:
 		return true, nil
-	case decision.Outcome != policy.Deny:
+	case weighed.Decision.Outcome != policy.Deny:
 		return false, nil
 	case it.Anyway:
 		return true, nil
 	}
 	// Submit lets nothing in that the rules deny; this is a second look at a stored item.
-	return false, c.end(it, pb.Stage_STAGE_REFUSED, "PREVIEW", reasons(decision))
+	return false, c.end(it, pb.Stage_STAGE_REFUSED, "PREVIEW", reasons(weighed.Decision))
 }
 
 // untilNews waits for a statement, or for the end of the intent's time.
@@ -146,17 +142,8 @@ func untilNews(ctx context.Context, expires int64, wake <-chan struct{}) {
 }
 
 // preview is the coordinator's own look at approvals and rules.
-func (c *Coordinator) preview(it *item, i *intent.Intent, who intent.Initiator, now int64) (policy.Decision, approval.Granted, error) {
-	granted := approval.Tally(c.inForce(), i, it.ID, it.Statements, now)
-	set, err := c.inForce().Policy()
-	if err != nil {
-		return policy.Decision{}, granted, err
-	}
-	facts, err := intent.Facts(i, c.inForce(), who, nil, now)
-	if err != nil {
-		return policy.Decision{}, granted, err
-	}
-	return set.Decide(facts, granted.Votes), granted, nil
+func (c *Coordinator) preview(it *item, i *intent.Intent, now int64) approval.Weighed {
+	return approval.Weigh(approval.Under{Force: c.inForce(), Made: c.madeUnder(i), Now: now}, i, it.ID, it.Statements)
 }
 
 // sign builds the transaction and has it signed.
@@ -263,7 +250,7 @@ func (c *Coordinator) passOn(it *item, i *intent.Intent) error {
 		if err != nil {
 			return err
 		}
-		if by := approval.Tally(c.inForce(), i, it.ID, stored.Statements, time.Now().Unix()).Rejected; len(by) > 0 {
+		if by := c.preview(stored, i, time.Now().Unix()).Ended; len(by) > 0 {
 			it.Sent = nil
 			return c.end(it, pb.Stage_STAGE_FAILED, "REJECTED", fmt.Sprintf("rejected by %s while it was signed; it is not broadcast, but nonce %d is spoken for: ask for a cancel of it", strings.Join(by, ", "), i.Nonce))
 		}

@@ -43,7 +43,7 @@ func TestWallet(t *testing.T) {
 	view := w.wantDone(first)
 	signed, err := wallet.FromProto(view.Wallet)
 	w.must(err)
-	record, err := signed.Open(w.Charter)
+	record, err := signed.Open(w.Charter.Only())
 	w.must(err)
 	if record.Name != cluster.WalletName {
 		t.Errorf("the record is of %q", record.Name)

@@ -345,12 +345,12 @@ func (c *Coordinator) needsPeople(it *item, now time.Time) {
 	if told || it.Stage != pb.Stage_STAGE_APPROVAL {
 		return
 	}
-	i, who, err := c.open(it.Intent)
+	i, err := c.open(it.Intent)
 	if err != nil {
 		return // the flow ends it
 	}
-	decision, _, err := c.preview(it, i, who, now.Unix())
-	if err != nil || decision.Outcome == policy.Allow || decision.Outcome == policy.Deny {
+	decision := c.preview(it, i, now.Unix()).Decision
+	if decision.Outcome == policy.Allow || decision.Outcome == policy.Deny {
 		return
 	}
 	var lacks []string

@@ -227,7 +227,7 @@ func (c *Coordinator) verified(known *pb.KnownIntent, now time.Time) (item, *int
 	if err != nil {
 		return item{}, nil, err
 	}
-	i, _, err := c.open(signed)
+	i, err := c.open(signed)
 	if err != nil {
 		return item{}, nil, err
 	}
@@ -427,15 +427,13 @@ func (it *item) shownStage() pb.Stage {
 // mayBeMined keeps an intent that may be signed elsewhere under watch while it cannot be
 // signed here. To end it as expired or rejected would invite somebody to pay again, and
 // both could be mined.
-func (c *Coordinator) mayBeMined(it *item, i *intent.Intent, who intent.Initiator, now int64) (bool, error) {
+func (c *Coordinator) mayBeMined(it *item, i *intent.Intent, now int64) bool {
 	if !it.SignedElsewhere || len(it.Sent) > 0 {
-		return false, nil
+		return false
 	}
-	decision, granted, err := c.preview(it, i, who, now)
-	if err != nil {
-		return false, err
-	}
-	return now >= i.Expires || len(granted.Rejected) > 0 || decision.Outcome != policy.Allow && !(decision.Outcome == policy.Deny && it.Anyway), nil
+	weighed := c.preview(it, i, now)
+	outcome := weighed.Decision.Outcome
+	return now >= i.Expires || len(weighed.Ended) > 0 || outcome != policy.Allow && !(outcome == policy.Deny && it.Anyway)
 }
 
 // released is how many signers say that they went on with an intent that was found again.

@@ -2,7 +2,6 @@ package coordinator
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"coffer/canon"
@@ -103,9 +102,6 @@ func (s *signer) leave() {
 	_ = s.conn.Close() // nothing is lost with a connection
 }
 
-// errUnknownCharter: an intent names a version of the charter that was never in force here.
-var errUnknownCharter = errors.New("it was made under a version of the charter that is not known here")
-
 // charterOf is a version of the charter that is or was in force.
 func (c *Coordinator) charterOf(digest canon.Digest) (*charter.Charter, bool) {
 	if b := c.book.Load(); b != nil {
@@ -117,16 +113,9 @@ func (c *Coordinator) charterOf(digest canon.Digest) (*charter.Charter, bool) {
 
 // open verifies an intent under the version of the charter that it names. Whether that
 // still counts is another question (standing).
-func (c *Coordinator) open(signed intent.Signed) (*intent.Intent, intent.Initiator, error) {
-	i, err := intent.Parse(signed.Raw)
-	if err != nil {
-		return nil, intent.Initiator{}, err
-	}
-	made, ok := c.charterOf(i.Charter)
-	if !ok {
-		return nil, intent.Initiator{}, fmt.Errorf("%w: %s", errUnknownCharter, i.Charter.Short())
-	}
-	return signed.Open(made)
+func (c *Coordinator) open(signed intent.Signed) (*intent.Intent, error) {
+	i, _, _, err := signed.OpenUnder(c.charterOf)
+	return i, err
 }
 
 // madeUnder is the version that an intent names, which says what its words mean.

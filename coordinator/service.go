@@ -162,7 +162,7 @@ func (s *service) Submit(ctx context.Context, req *pb.SubmitRequest) (*pb.Submit
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	i, who, err := c.open(signed)
+	i, err := c.open(signed)
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
@@ -176,7 +176,7 @@ func (s *service) Submit(ctx context.Context, req *pb.SubmitRequest) (*pb.Submit
 	} else if earlier != nil {
 		return s.again(i, earlier)
 	}
-	if err := c.admit(ctx, it, i, who, now.Unix()); err != nil {
+	if err := c.admit(ctx, it, i, now.Unix()); err != nil {
 		return nil, err
 	}
 	c.submit.Lock()
@@ -233,14 +233,15 @@ func (s *service) again(i *intent.Intent, earlier *item) (*pb.SubmitResponse, er
 }
 
 // admit refuses early what the signers would refuse later, with better words.
-func (c *Coordinator) admit(ctx context.Context, it *item, i *intent.Intent, who intent.Initiator, now int64) error {
+func (c *Coordinator) admit(ctx context.Context, it *item, i *intent.Intent, now int64) error {
 	if now >= i.Expires {
 		return status.Error(codes.FailedPrecondition, "the intent has expired: sign a new one")
 	}
-	decision, _, err := c.preview(it, i, who, now)
-	if err != nil {
+	// What no rule can judge is not sent to the signers, whoever wants that.
+	if _, err := intent.Facts(i, c.madeUnder(i), nil, now); err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
+	decision := c.preview(it, i, now).Decision
 	if decision.Outcome == policy.Deny && !it.Anyway {
 		return status.Errorf(codes.PermissionDenied, "the rules deny it: %s (the signers would refuse; --anyway sends it to them nevertheless)", reasons(decision))
 	}
@@ -361,12 +362,14 @@ func (s *service) State(_ context.Context, req *pb.StateRequest) (*pb.StateRespo
 	if it.ended() {
 		return nil, tooLate(st, it, errEnded)
 	}
-	i, _, err := c.open(it.Intent)
+	i, err := c.open(it.Intent)
 	if err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
 	}
 	// One statement on its own: whatever is wrong with it is said to its author now.
-	if refused := approval.Tally(c.inForce(), i, it.ID, []approval.Signed{signed}, time.Now().Unix()).Refused; len(refused) > 0 {
+	alone := *it
+	alone.Statements = []approval.Signed{signed}
+	if refused := c.preview(&alone, i, time.Now().Unix()).Refused; len(refused) > 0 {
 		return nil, status.Errorf(codes.PermissionDenied, "%s (%s)", refused[0].Text, refused[0].Code)
 	}
 	if err := c.record("STATEMENT", it.ID, map[string]string{"person": st.Person, "kind": string(st.Kind)}); err != nil {
@@ -519,7 +522,7 @@ func (s *service) view(it *item) (*pb.IntentView, error) {
 	c.mu.Lock()
 	v.Progress = c.progress[it.ID]
 	c.mu.Unlock()
-	i, who, err := c.open(it.Intent)
+	i, err := c.open(it.Intent)
 	if err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
 	}
@@ -527,10 +530,7 @@ func (s *service) view(it *item) (*pb.IntentView, error) {
 		v.Detail = c.frozenText(by)
 	}
 	if it.Stage == pb.Stage_STAGE_APPROVAL {
-		decision, _, err := c.preview(it, i, who, time.Now().Unix())
-		if err != nil {
-			return nil, status.Error(codes.Internal, err.Error())
-		}
+		decision := c.preview(it, i, time.Now().Unix()).Decision
 		v.PreviewAllows = decision.Outcome != policy.Deny
 		for _, r := range decision.Reasons {
 			v.Preview = append(v.Preview, r.Text)

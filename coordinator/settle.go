@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"coffer/approval"
 	"coffer/canon"
 	"coffer/chain/evm"
 	"coffer/chain/rpc"
@@ -41,7 +40,7 @@ type hang struct {
 // intent that expires meanwhile goes on: its expiry bounds what signers sign, and what
 // they have signed stays good until its nonce is used. To call it dead would invite
 // somebody to pay again.
-func (c *Coordinator) settle(ctx context.Context, it *item, i *intent.Intent, who intent.Initiator, wake <-chan struct{}) error {
+func (c *Coordinator) settle(ctx context.Context, it *item, i *intent.Intent, wake <-chan struct{}) error {
 	client, err := c.chain(ctx, i.Chain)
 	if err != nil {
 		return err
@@ -67,9 +66,7 @@ func (c *Coordinator) settle(ctx context.Context, it *item, i *intent.Intent, wh
 	case next > i.Nonce:
 		return c.overtaken(ctx, it, i, client, account, wake)
 	case len(it.Sent) == 0:
-		if watch, err := c.mayBeMined(it, i, who, time.Now().Unix()); err != nil {
-			return err
-		} else if watch {
+		if c.mayBeMined(it, i, time.Now().Unix()) {
 			c.say(it.ID, "nonce %d of %s is free still", i.Nonce, i.Account)
 			return c.await(ctx, it, client, wake, resendEvery)
 		}
@@ -100,7 +97,7 @@ func (c *Coordinator) settle(ctx context.Context, it *item, i *intent.Intent, wh
 	patience := resendEvery
 	if next == i.Nonce {
 		if due := time.Until(c.hangsSince(it).Add(c.settings.Chains[i.Chain].bumpAfter())); due <= 0 {
-			return c.bump(ctx, it, i, who, client)
+			return c.bump(ctx, it, i, client)
 		} else if due < patience {
 			patience = due
 		}
@@ -170,9 +167,9 @@ func (c *Coordinator) await(ctx context.Context, it *item, client *rpc.Client, w
 
 // bump has the same payment signed once more, at a higher fee. Whichever version is mined,
 // it is the only one: they have one nonce.
-func (c *Coordinator) bump(ctx context.Context, it *item, i *intent.Intent, who intent.Initiator, client *rpc.Client) error {
+func (c *Coordinator) bump(ctx context.Context, it *item, i *intent.Intent, client *rpc.Client) error {
 	waited := c.settings.Chains[i.Chain].bumpAfter()
-	v, err := c.raise(ctx, it, i, who)
+	v, err := c.raise(ctx, it, i)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -194,15 +191,12 @@ func (c *Coordinator) bump(ctx context.Context, it *item, i *intent.Intent, who 
 
 // raise makes and has signed what outbids the newest version. Nothing without an error
 // means that it is worth trying again at once.
-func (c *Coordinator) raise(ctx context.Context, it *item, i *intent.Intent, who intent.Initiator) (*sent, error) {
+func (c *Coordinator) raise(ctx context.Context, it *item, i *intent.Intent) (*sent, error) {
 	now := time.Now().Unix()
 	if now >= i.Expires {
 		return nil, errors.New("the intent has expired, and signers sign nothing for it any more; wait, or cancel")
 	}
-	decision, _, err := c.preview(it, i, who, now)
-	if err != nil {
-		return nil, err
-	}
+	decision := c.preview(it, i, now).Decision
 	if decision.Outcome == policy.Wait {
 		return nil, fmt.Errorf("approvals have expired (%s); wait, or cancel", reasons(decision))
 	}
@@ -368,7 +362,7 @@ func (c *Coordinator) overtaken(ctx context.Context, it *item, i *intent.Intent,
 		return c.await(ctx, it, client, wake, pollSlow)
 	}
 	by, err := c.items.cancelledBy(it.ID)
-	rejected := approval.Tally(c.inForce(), i, it.ID, it.Statements, time.Now().Unix()).Rejected
+	rejected := c.preview(it, i, time.Now().Unix()).Ended
 	switch {
 	case err != nil:
 		return err

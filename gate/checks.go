@@ -8,6 +8,8 @@ import (
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 
 	"coffer/approval"
+	"coffer/authority"
+	"coffer/canon"
 	"coffer/chain/evm"
 	"coffer/intent"
 	"coffer/policy"
@@ -48,11 +50,17 @@ var checks = []check{
 	// Stage 1: what is asked, under which constitution, and by whom?
 	{ID: "G-INTENT-FORM", Code: "INTENT_MALFORMED", On: always, Doc: "the intent is canonical and complete: one meaning, no second reading", Run: intentForm},
 	{ID: "G-CLUSTER", Code: "INTENT_CLUSTER", On: always, Doc: "the intent is of this cluster", Run: cluster},
-	{ID: "G-CHARTER", Code: "INTENT_CHARTER", On: always, Doc: "the intent was made under the charter in force here", Run: underCharter},
-	{ID: "G-INITIATOR", Code: "INTENT_INITIATOR", On: always, Doc: "an enrolled initiator signed exactly these bytes", Run: initiator},
+	{ID: "G-CHARTER", Code: "INTENT_CHARTER", On: always, Doc: "the intent was made under a version of the charter that is in force here or was", Run: underCharter},
+	{ID: "G-INITIATOR", Code: "INTENT_INITIATOR", On: always, Doc: "an initiator enrolled in that version signed exactly these bytes", Run: initiator},
+	{ID: "G-ENROLLED", Code: "INTENT_INITIATOR", On: always, Doc: "the initiator is enrolled with that key in the charter in force too", Run: enrolled},
 	{ID: "G-KIND", Code: "INTENT_KIND", On: onPayment, Doc: "only a payment or its cancel is answered with a transaction", Run: kindPayment},
 	{ID: "G-CEREMONY-KIND", Code: "INTENT_KIND", On: onCeremony, Doc: "only a create wallet is answered with a ceremony", Run: kindCeremony},
 
+	// May anything be signed now?
+	{ID: "G-FROZEN-CLUSTER", Code: "FROZEN", On: always, Doc: "the cluster is not frozen; cancels go on", Run: frozenCluster},
+	{ID: "G-FROZEN-WALLET", Code: "FROZEN", On: always, Doc: "the wallet is not frozen; cancels go on", Run: frozenWallet},
+	{ID: "G-FROZEN-PERSON", Code: "FROZEN", On: always, Doc: "its initiator is not frozen", Run: frozenPerson},
+	{ID: "G-FRESH", Code: "NOT_FRESH", On: always, Doc: "enough other signers said a short time ago that they go by the same charter, freezes and lists", Run: fresh},
 	// When? Time only narrows: expiries use the later of clock and journal.
 	{ID: "G-TIME-NOT-BEFORE", Code: "INTENT_NOT_YET", On: always, Doc: "its time has come", Run: notBefore},
 	{ID: "G-TIME-EXPIRED", Code: "INTENT_EXPIRED", On: always, Doc: "its time has not passed", Run: expired},
@@ -60,13 +68,14 @@ var checks = []check{
 
 	// From which wallet, path, chain and account?
 	{ID: "G-WALLET", Code: "WALLET_UNKNOWN", On: onPayment, Doc: "this signer holds a share of the wallet that the intent names", Run: walletKnown},
-	{ID: "G-QUORUM", Code: "WALLET_QUORUM", On: onPayment, Doc: "the wallet's quorum is sound and its signers, this one among them, are the charter's", Run: quorum},
+	{ID: "G-QUORUM", Code: "WALLET_QUORUM", On: onPayment, Doc: "the wallet's quorum is sound, and enough of its signers, this one among them, are the charter's to sign", Run: quorum},
 	{ID: "G-PATH", Code: "WALLET_PATH", On: onPayment, Doc: "the wallet's path rule permits the derivation path", Run: path},
 	{ID: "G-CHAIN", Code: "CHAIN_UNKNOWN", On: onPayment, Doc: "the charter lists the chain, of a kind that this signer decodes", Run: chainKnown},
 	{ID: "G-NETWORK", Code: "CHAIN_MAIN_NETWORK", On: onPayment, Doc: "the chain is a test network; public main networks wait for the rest of the armour", Run: network},
+	{ID: "G-ASSET-SAME", Code: "ASSET_CHANGED", On: onPayment, Doc: "chain and asset mean the same in the charter of the intent and in the one in force", Run: assetSame},
 	{ID: "G-ACCOUNT", Code: "INTENT_ACCOUNT", On: onPayment, Doc: "the account is the address of the wallet's own key", Run: account},
 	{ID: "G-WALLET-NEW", Code: "WALLET_EXISTS", On: onCeremony, Doc: "no wallet of this name exists: a ceremony never replaces a key", Run: walletNew},
-	{ID: "G-CEREMONY-QUORUM", Code: "CEREMONY_QUORUM", On: onCeremony, Doc: "quorum and signers are the charter's own, this signer among them", Run: ceremonyQuorum},
+	{ID: "G-CEREMONY-QUORUM", Code: "CEREMONY_QUORUM", On: onCeremony, Doc: "quorum and signers are those of the charter in force, this signer among them", Run: ceremonyQuorum},
 
 	// At most once: the journal remembers what was promised and signed.
 	{ID: "G-REFERENCE", Code: "REFERENCE_USED", On: always, Doc: "no other intent of this initiator has this reference", Run: reference},
@@ -74,9 +83,9 @@ var checks = []check{
 
 	// Stages 2 and 3: who said yes, and do the rules permit it?
 	{ID: "G-STATEMENTS", Code: "APPROVAL_COUNT", On: always, Doc: "no more statements came than people could have made", Run: statementCount},
-	{ID: "G-REJECTED", Code: "APPROVAL_REJECTED", On: always, Doc: "nobody who is enrolled rejected it", Run: rejected},
-	{ID: "G-POLICY", Code: "POLICY_DENIED", On: always, Doc: "no rule denies it and at least one permits it", Run: permitted},
-	{ID: "G-APPROVALS", Code: "POLICY_APPROVALS", On: always, Doc: "everybody whom the rules demand has approved", Run: approved},
+	{ID: "G-REJECTED", Code: "APPROVAL_REJECTED", On: always, Doc: "nobody who may end it rejected it", Run: rejected},
+	{ID: "G-POLICY", Code: "POLICY_DENIED", On: always, Doc: "no rule denies it and at least one permits it, in both versions of the charter", Run: permitted},
+	{ID: "G-APPROVALS", Code: "POLICY_APPROVALS", On: always, Doc: "everybody whom the rules of both versions demand has approved, and is enrolled in both", Run: approved},
 
 	// Stage 4: does the transaction do exactly what the intent says?
 	{ID: "G-TX-DECODE", Code: "TX_MALFORMED", On: onTransaction, Doc: "the transaction decodes, in its one canonical form; what cannot be decoded is not signed", Run: decode},
@@ -130,18 +139,32 @@ func cluster(s *state) *Refusal {
 }
 
 func underCharter(s *state) *Refusal {
-	if s.intent.Charter != s.charterDigest {
-		return refuse("the intent was made under charter %s, in force is %s; make it again", s.intent.Charter.Short(), s.charterDigest.Short())
+	named, made := s.intent.Charter, s.in.Made
+	known := made != nil && made.Digest() == named && made.Cluster == s.charter.Cluster
+	switch {
+	case known && made.Version <= s.charter.Version:
+		return nil
+	case known, slices.Contains(s.in.Pending, named):
+		r := notYet("the intent was made under charter %s, which is not in force here yet; in force is %s", named.Short(), s.charterDigest.Short())
+		r.Last = true
+		return r
 	}
-	return nil
+	return refuse("the intent was made under charter %s, which was never in force here; in force is %s; make it again", named.Short(), s.charterDigest.Short())
 }
 
 func initiator(s *state) *Refusal {
-	_, who, err := s.in.Intent.Open(s.charter)
+	_, who, err := s.in.Intent.Open(s.made)
 	if err != nil {
 		return refuse("%v", err)
 	}
 	s.initiator = who
+	return nil
+}
+
+func enrolled(s *state) *Refusal {
+	if _, err := intent.Enrolled(s.charter, s.intent.Initiator, s.initiator.Key); err != nil {
+		return refuse("in the charter in force: %v", err)
+	}
 	return nil
 }
 
@@ -157,6 +180,52 @@ func kindCeremony(s *state) *Refusal {
 		return refuse("an intent of kind %q asks for no ceremony", string(s.intent.Kind))
 	}
 	return nil
+}
+
+// frozen waits for the unfreeze that would lift all the freezes.
+func frozen(what string, ids []canon.Digest) *Refusal {
+	if len(ids) == 0 {
+		return nil
+	}
+	r := notYet("%s is frozen (%s)", what, ids[0].Short())
+	r.Missing = []string{fmt.Sprintf("an unfreeze of %s by the admin rule", what)}
+	return r
+}
+
+// A cancel moves nothing and stops a payment: what a freeze is for.
+func frozenCluster(s *state) *Refusal {
+	if s.intent.Kind == intent.Cancel {
+		return nil
+	}
+	return frozen("the cluster", s.in.Frozen.Cluster)
+}
+
+func frozenWallet(s *state) *Refusal {
+	if s.intent.Kind == intent.Cancel {
+		return nil
+	}
+	return frozen(fmt.Sprintf("wallet %q", s.intent.Wallet), s.in.Frozen.Wallets[s.intent.Wallet])
+}
+
+func frozenPerson(s *state) *Refusal {
+	return frozen(fmt.Sprintf("%q, who asks,", s.intent.Initiator), s.in.Frozen.People[s.intent.Initiator])
+}
+
+func fresh(s *state) *Refusal {
+	need, within := s.charter.Fresh()
+	var heads []authority.Seen // of those who are signers still
+	for _, h := range s.in.Heads {
+		if _, listed := s.charter.Signer(h.Head.Signer); listed && h.Head.Signer != s.in.Self {
+			heads = append(heads, h)
+		}
+	}
+	f := authority.Fresh(s.in.Here, heads, need, within)
+	if f.Fresh && s.in.Here.Charter == s.charterDigest {
+		return nil
+	}
+	r := notYet("%d other signers said within %s that they go by the same charter, freezes and lists; %d must", len(f.Agree), within, need)
+	r.Missing = []string{"fresh word of other signers that they go by the same charter, freezes and lists"}
+	return r
 }
 
 func notBefore(s *state) *Refusal {
@@ -193,8 +262,13 @@ func quorum(s *state) *Refusal {
 	switch {
 	case w.Quorum.Validate() != nil || len(w.Signers) != w.Quorum.Of:
 		return refuse("the record of wallet %q says %s over %d signers", w.Name, w.Quorum, len(w.Signers))
-	case !w.Signers.Has(s.in.Self) || !w.Signers.SubsetOf(s.charter.Parties()):
-		return refuse("the signers of wallet %q are %s; this one or the charter is not among them", w.Name, strings.Join(w.Signers.Strings(), ", "))
+	case !w.Signers.Has(s.in.Self):
+		return refuse("the signers of wallet %q are %s; this one is not among them", w.Name, strings.Join(w.Signers.Strings(), ", "))
+	}
+	// Who left the charter since takes no part; the rest must be enough.
+	left := slices.DeleteFunc(slices.Clone(w.Signers), s.charter.Parties().Has)
+	if have := len(w.Signers) - len(left); have < w.Quorum.Need {
+		return refuse("of the signers of wallet %q the charter lists %d, and %d must sign; %s left", w.Name, have, w.Quorum.Need, strings.Join(left.Strings(), ", "))
 	}
 	return nil
 }
@@ -216,6 +290,28 @@ func chainKnown(s *state) *Refusal {
 func network(s *state) *Refusal {
 	if c, _ := s.charter.Chain(s.intent.Chain); !evm.IsTestNetwork(c.ChainID) {
 		return refuse("chain %q has ID %d, which is no test network; this version signs for test networks only", s.intent.Chain, c.ChainID)
+	}
+	return nil
+}
+
+// assetSame: what people approved under the words of one charter is not carried out
+// under other words of another.
+func assetSame(s *state) *Refusal {
+	i := s.intent
+	was, _ := s.made.Chain(i.Chain)
+	is, _ := s.charter.Chain(i.Chain)
+	coinWas, _ := s.made.NativeAsset(i.Chain)
+	coinIs, _ := s.charter.NativeAsset(i.Chain)
+	if was != is || coinWas != coinIs {
+		return refuse("chain %q or its coin is not what it was in charter %s; make the intent again", i.Chain, i.Charter.Short())
+	}
+	if i.Transfer == nil {
+		return nil
+	}
+	assetWas, _ := s.made.Asset(i.Chain, i.Transfer.Asset)
+	assetIs, _ := s.charter.Asset(i.Chain, i.Transfer.Asset)
+	if assetWas != assetIs {
+		return refuse("asset %q on %q is not what it was in charter %s; make the intent again", i.Transfer.Asset, i.Chain, i.Charter.Short())
 	}
 	return nil
 }
@@ -279,44 +375,41 @@ func statementCount(s *state) *Refusal {
 }
 
 func rejected(s *state) *Refusal {
-	s.granted = approval.Tally(s.charter, s.intent, s.subject, s.in.Statements, s.later)
-	if len(s.granted.Rejected) > 0 {
-		return refuse("rejected by %s", strings.Join(s.granted.Rejected, ", "))
+	s.weighed = approval.Weigh(approval.Under{
+		Force: s.charter, Made: s.made, Frozen: s.in.Frozen.People, Lists: s.in.Lists, Now: s.later,
+	}, s.intent, s.subject, s.in.Statements)
+	if len(s.weighed.Ended) > 0 {
+		return refuse("rejected by %s", strings.Join(s.weighed.Ended, ", "))
 	}
 	return nil
 }
 
 func permitted(s *state) *Refusal {
-	rules, err := s.charter.Policy()
-	if err != nil {
-		return refuse("the charter's rules: %v", err)
+	d := s.weighed.Decision
+	if d.Outcome == policy.Allow || d.Outcome == policy.Wait {
+		return nil
 	}
-	facts, err := intent.Facts(s.intent, s.charter, s.initiator, nil, s.later)
-	if err != nil {
-		return refuse("%v", err)
+	r := refuse("no rule permits it")
+	if len(d.Reasons) > 0 {
+		r.Reasons = nil
 	}
-	s.decision = rules.Decide(facts, s.granted.Votes)
-	if s.decision.Outcome != policy.Allow && s.decision.Outcome != policy.Wait {
-		r := &Refusal{}
-		for _, reason := range s.decision.Reasons {
-			r.Reasons = append(r.Reasons, verdict.Reason{Code: reason.Code, Text: reason.Text})
-		}
-		return r
+	for _, reason := range d.Reasons {
+		r.Reasons = append(r.Reasons, verdict.Reason{Code: reason.Code, Text: reason.Text})
 	}
-	return nil
+	return r
 }
 
 func approved(s *state) *Refusal {
-	if s.decision.Outcome == policy.Allow {
+	if s.weighed.Decision.Outcome == policy.Allow {
 		return nil
 	}
 	r := &Refusal{Wait: true}
-	for _, reason := range s.decision.Reasons {
+	for _, reason := range s.weighed.Decision.Reasons {
 		r.Reasons = append(r.Reasons, verdict.Reason{Code: reason.Code, Text: reason.Text})
 		r.Missing = append(r.Missing, reason.Text)
 	}
 	// Statements that did not count are named, or nobody finds out why they do not.
-	for _, refusal := range s.granted.Refused {
+	for _, refusal := range s.weighed.Refused {
 		r.Reasons = append(r.Reasons, verdict.Reason{Code: refusal.Code, Text: fmt.Sprintf("statement of %q: %s", refusal.Person, refusal.Text)})
 	}
 	return r

@@ -2,12 +2,12 @@ package gate
 
 import (
 	"coffer/approval"
+	"coffer/authority"
 	"coffer/canon"
 	"coffer/chain/evm"
 	"coffer/charter"
 	"coffer/intent"
 	"coffer/party"
-	"coffer/policy"
 	"coffer/verdict"
 	"coffer/wallet"
 )
@@ -15,11 +15,17 @@ import (
 // Input is all that a decision depends on. Intent, Statements, Unsigned and Session
 // come from whoever asks and are trusted in nothing; the rest is this signer's own.
 type Input struct {
-	Now     int64            // this signer's clock, Unix seconds
-	Self    party.ID         // this signer
-	Charter *charter.Charter // in force here: verified and pinned
-	Wallet  *wallet.Record   // of the wallet that the intent names, verified; nil when there is none
-	Journal View             // of the slot and reference that the intent names
+	Now     int64                        // this signer's clock, Unix seconds
+	Self    party.ID                     // this signer
+	Charter *charter.Charter             // in force here: verified and pinned
+	Made    *charter.Charter             // the version that the intent names, if it is in force here or was; else nil
+	Pending []canon.Digest               // versions of the charter that this signer holds and that are not in force yet
+	Frozen  authority.Frozen             // what is frozen here
+	Lists   map[string]charter.ListState // what the keepers of lists signed last
+	Here    authority.Head               // where this signer stands
+	Heads   []authority.Seen             // where the others do, by their own signed words
+	Wallet  *wallet.Record               // of the wallet that the intent names, verified; nil when there is none
+	Journal View                         // of the slot and reference that the intent names
 
 	Intent     intent.Signed
 	Statements []approval.Signed
@@ -73,14 +79,14 @@ type state struct {
 	in            Input
 	later         int64 // the later of the clock and the journal: what expires, expires by this
 	charter       *charter.Charter
-	charterDigest canon.Digest
+	charterDigest canon.Digest     // of the one in force
+	made          *charter.Charter // the one that the intent was made under
 	wallet        *wallet.Record
 	subject       canon.Digest // of the intent's bytes
 	intent        *intent.Intent
 	initiator     intent.Initiator
 	account       evm.Address
-	granted       approval.Granted
-	decision      policy.Decision
+	weighed       approval.Weighed
 	unsigned      *evm.Unsigned
 	digest        [32]byte
 }
@@ -89,6 +95,7 @@ type state struct {
 // it; every other refusal is final for these bytes.
 type Refusal struct {
 	Wait    bool
+	Last    bool             // it waits for something without which nothing behind it can be judged
 	Reasons []verdict.Reason // Check is filled in by decide, Code when it is empty
 	Missing []string         // in words
 }
@@ -102,12 +109,15 @@ func decide(in Input, about scope) (*state, verdict.Verdict) {
 func run(table []check, in Input, about scope) (*state, verdict.Verdict) {
 	s := &state{
 		in: in, later: max(in.Now, in.Journal.LastTime), subject: canon.Sum(in.Intent.Raw),
-		charter: in.Charter, wallet: in.Wallet, intent: &intent.Intent{}, unsigned: &evm.Unsigned{},
+		charter: in.Charter, made: in.Made, wallet: in.Wallet, intent: &intent.Intent{}, unsigned: &evm.Unsigned{},
 	}
 	if s.charter == nil {
 		s.charter = &charter.Charter{}
 	} else {
 		s.charterDigest = s.charter.Digest()
+	}
+	if s.made == nil {
+		s.made = &charter.Charter{}
 	}
 	if s.wallet == nil {
 		s.wallet = &wallet.Record{}
@@ -137,8 +147,11 @@ func run(table []check, in Input, about scope) (*state, verdict.Verdict) {
 			break
 		}
 		v.Outcome = verdict.Wait
+		if r.Last {
+			break
+		}
 	}
-	v.Matched = s.decision.Matched
+	v.Matched = s.weighed.Decision.Matched
 	if about&onTransaction != 0 {
 		v.Transaction = canon.Digest(s.digest)
 	}

@@ -5,13 +5,16 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 
 	"coffer/approval"
+	"coffer/authority"
 	"coffer/canon"
 	"coffer/chain/evm"
 	"coffer/charter"
+	"coffer/credential"
 	"coffer/gate"
 	"coffer/intent"
 	"coffer/internal/testcharter"
@@ -73,7 +76,86 @@ var attacks = map[string][]attack{
 		{name: "of another cluster", alter: asked(func(_ *scene, i *intent.Intent) { i.Cluster = other })},
 	},
 	"G-CHARTER": {
-		{name: "under another charter", alter: asked(func(_ *scene, i *intent.Intent) { i.Charter = other })},
+		{name: "under a charter that was never in force", alter: asked(func(s *scene, i *intent.Intent) {
+			i.Charter = other
+			s.in = func(in *gate.Input) { in.Made = nil }
+		})},
+		{name: "under another than it is judged by", alter: asked(func(_ *scene, i *intent.Intent) { i.Charter = other })},
+		{name: "judged by no charter", alter: input(func(in *gate.Input) { in.Made = nil })},
+		{name: "under one that is not in force yet", waits: true, alter: asked(func(s *scene, i *intent.Intent) {
+			i.Charter = other
+			s.in = func(in *gate.Input) { in.Made, in.Pending = nil, []canon.Digest{other} }
+		})},
+		{name: "under a version that is newer than the one in force", waits: true, alter: func(s *scene) {
+			newer := testcharter.New(s.t).Charter
+			newer.Version++
+			s.intent.Charter = newer.Digest()
+			s.in = func(in *gate.Input) { in.Made = newer }
+		}},
+	},
+	"G-ENROLLED": {
+		{name: "the initiator was removed since", alter: since(func(c *charter.Charter) { c.People[3].Name = "erin" })},
+		{name: "the initiator's key was replaced since", alter: since(func(c *charter.Charter) {
+			c.People[3].Keys = []credential.Key{c.People[2].Keys[1]}
+			c.People[2].Keys = c.People[2].Keys[:1]
+		})},
+		{name: "a service was removed since", alter: func(s *scene) {
+			s.intent.Initiator = "payroll"
+			since(func(c *charter.Charter) { c.Services = nil })(s)
+		}},
+		{name: "a wallet's, removed since", of: create, alter: since(func(c *charter.Charter) { c.People[3].Name = "erin" })},
+	},
+	"G-FROZEN-CLUSTER": {
+		{name: "a payment", waits: true, alter: input(func(in *gate.Input) { in.Frozen.Cluster = []canon.Digest{other} })},
+		{name: "a wallet to be made", of: create, waits: true, alter: input(func(in *gate.Input) { in.Frozen.Cluster = []canon.Digest{other} })},
+	},
+	"G-FROZEN-WALLET": {
+		{name: "a payment from it", waits: true, alter: input(func(in *gate.Input) {
+			in.Frozen.Wallets = map[string][]canon.Digest{testcharter.Wallet: {other}}
+		})},
+		{name: "one to be made", of: create, waits: true, alter: input(func(in *gate.Input) {
+			in.Frozen.Wallets = map[string][]canon.Digest{"reserve": {other}}
+		})},
+	},
+	"G-FROZEN-PERSON": {
+		{name: "who asks for a payment", waits: true, alter: frozenPerson("dave")},
+		{name: "who asks for a cancel", of: cancel, waits: true, alter: frozenPerson("dave")},
+		{name: "who asks for a wallet", of: create, waits: true, alter: frozenPerson("dave")},
+	},
+	"G-FRESH": {
+		{name: "nobody was heard", waits: true, alter: input(func(in *gate.Input) { in.Heads = nil })},
+		{name: "heard too long ago", waits: true, alter: heard(func(h *authority.Seen) { h.Age = 60*time.Second + 1 })},
+		{name: "heard in the time to come", waits: true, alter: heard(func(h *authority.Seen) { h.Age = -1 })},
+		{name: "who is heard goes by another charter", waits: true, alter: heard(func(h *authority.Seen) { h.Head.Charter = other })},
+		{name: "by other freezes", waits: true, alter: heard(func(h *authority.Seen) { h.Head.Freezes = other })},
+		{name: "by other lists", waits: true, alter: heard(func(h *authority.Seen) { h.Head.Lists = other })},
+		{name: "is of another cluster", waits: true, alter: heard(func(h *authority.Seen) { h.Head.Cluster = other })},
+		{name: "is this signer itself", waits: true, alter: heard(func(h *authority.Seen) { h.Head.Signer = "north" })},
+		{name: "is nobody of the charter", waits: true, alter: heard(func(h *authority.Seen) { h.Head.Signer = "east" })},
+		{name: "two are asked for and one is heard twice", waits: true, alter: func(s *scene) {
+			since(func(c *charter.Charter) { c.Freshness = &charter.Freshness{Heads: 2, Within: "30s"} })(s)
+			s.in = func(in *gate.Input) { in.Heads = append(in.Heads, in.Heads[0]) }
+		}},
+		{name: "within a shorter time than the default", waits: true, alter: func(s *scene) {
+			since(func(c *charter.Charter) { c.Freshness = &charter.Freshness{Heads: 1, Within: "30s"} })(s)
+			s.in = func(in *gate.Input) { in.Heads[0].Age = 31 * time.Second }
+		}},
+		{name: "this signer stands at another charter than it judges by", waits: true, alter: input(func(in *gate.Input) {
+			in.Here.Charter, in.Heads[0].Head.Charter = other, other
+		})},
+		{name: "a cancel", of: cancel, waits: true, alter: input(func(in *gate.Input) { in.Heads = nil })},
+		{name: "a wallet to be made", of: create, waits: true, alter: input(func(in *gate.Input) { in.Heads = nil })},
+	},
+	"G-ASSET-SAME": {
+		{name: "the token's contract is another", of: token, alter: since(func(c *charter.Charter) { c.Assets[1].Contract = testcharter.Stranger })},
+		{name: "the token's unit is another", of: token, alter: since(func(c *charter.Charter) { c.Assets[1].Decimals = 18 })},
+		{name: "the token is gone", of: token, alter: since(func(c *charter.Charter) {
+			c.Assets = c.Assets[:1]
+			c.Rules[0].MaxAmount = c.Rules[0].MaxAmount[:1]
+		})},
+		{name: "the coin's unit is another", alter: since(func(c *charter.Charter) { c.Assets[0].Decimals = 8 })},
+		{name: "the chain is another", alter: since(func(c *charter.Charter) { c.Chains[0].ChainID = 31337 })},
+		{name: "a cancel on another chain", of: cancel, alter: since(func(c *charter.Charter) { c.Chains[0].ChainID = 31337 })},
 	},
 	"G-INITIATOR": {
 		{name: "one bit of a signed amount", alter: input(func(in *gate.Input) {
@@ -140,7 +222,7 @@ var attacks = map[string][]attack{
 		{name: "a quorum that two halves could meet", alter: input(func(in *gate.Input) { in.Wallet.Quorum = party.Quorum{Need: 1, Of: 3} })},
 		{name: "fewer signers than the quorum says", alter: input(func(in *gate.Input) { in.Wallet.Signers = in.Wallet.Signers[:2] })},
 		{name: "a record of others", alter: input(func(in *gate.Input) { in.Wallet.Signers = party.Set{"east", "south", "west"} })},
-		{name: "a signer that the charter does not list", alter: input(func(in *gate.Input) { in.Wallet.Signers = party.Set{"east", "north", "south"} })},
+		{name: "this one of its signers is left", alter: input(func(in *gate.Input) { in.Wallet.Signers = party.Set{"east", "north", "zenith"} })},
 	},
 	"G-PATH": {
 		{name: "a rule that this version does not know", alter: input(func(in *gate.Input) { in.Wallet.Paths = "m/0" })},
@@ -207,8 +289,14 @@ var attacks = map[string][]attack{
 	"G-REJECTED": {
 		{name: "by an approver", alter: said("carol", approval.Reject)},
 		{name: "by the initiator", alter: said("dave", approval.Reject)},
-		{name: "by a veto", alter: said("carol", approval.Veto)},
+		{name: "by a veto", of: guarded, alter: said("erin", approval.Veto)},
+		{name: "by somebody who may veto", of: guarded, alter: said("erin", approval.Reject)},
 		{name: "a wallet", of: create, alter: said("carol", approval.Reject)},
+		{name: "by one who is frozen", alter: func(s *scene) {
+			said("carol", approval.Reject)(s)
+			no := s.in
+			s.in = func(in *gate.Input) { no(in); in.Frozen.People = map[string][]canon.Digest{"carol": {other}} }
+		}},
 	},
 	"G-POLICY": {
 		{name: "above the limit", alter: asked(func(_ *scene, i *intent.Intent) { i.Transfer.Amount.Mul(i.Transfer.Amount, big.NewInt(2)) })},
@@ -274,6 +362,14 @@ var attacks = map[string][]attack{
 	"G-SESSION": {
 		{name: "none", alter: input(func(in *gate.Input) { in.Session = canon.Digest{} })},
 	},
+}
+
+func frozenPerson(name string) func(*scene) {
+	return input(func(in *gate.Input) { in.Frozen.People = map[string][]canon.Digest{name: {other}} })
+}
+
+func heard(edit func(*authority.Seen)) func(*scene) {
+	return input(func(in *gate.Input) { edit(&in.Heads[0]) })
 }
 
 func held(state string, expires int64) func(*scene) {

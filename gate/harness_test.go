@@ -3,14 +3,18 @@ package gate_test
 import (
 	"math/big"
 	"testing"
+	"time"
 
 	"coffer/approval"
+	"coffer/authority"
 	"coffer/canon"
 	"coffer/chain/evm"
 	"coffer/charter"
+	"coffer/credential"
 	"coffer/gate"
 	"coffer/intent"
 	"coffer/internal/testcharter"
+	"coffer/party"
 	"coffer/verdict"
 )
 
@@ -24,6 +28,7 @@ var sessionID = canon.Sum([]byte("a session"))
 type scene struct {
 	t         testing.TB
 	f         *testcharter.Fixture
+	force     *charter.Charter // in force; nil: the fixture's own, under which the intent is made
 	intent    *intent.Intent
 	fees      evm.Fees
 	approvers []string
@@ -57,14 +62,33 @@ func ceremony(t testing.TB) *scene {
 	return s
 }
 
+// guarded is a payment in a cluster where erin, of the security group, has a veto.
+func guarded(t testing.TB, edits ...func(*charter.Charter)) *scene {
+	s := payment(t, append([]func(*charter.Charter){withVeto(t)}, edits...)...)
+	s.f.People["erin"] = testcharter.SSH(t, "erin")
+	return s
+}
+
+func withVeto(t testing.TB) func(*charter.Charter) {
+	return func(c *charter.Charter) {
+		c.People = append(c.People, charter.Person{Name: "erin", Org: "auditor", Groups: []string{"security"}, Keys: []credential.Key{testcharter.SSH(t, "erin").Key()}})
+		c.Veto = []string{"security"}
+	}
+}
+
 func gwei(n int64) *big.Int { return new(big.Int).Mul(big.NewInt(n), big.NewInt(1_000_000_000)) }
 
 func (s *scene) input() gate.Input {
 	s.t.Helper()
 	in := gate.Input{
-		Now: now, Self: "north", Charter: s.f.Charter, Session: sessionID, Journal: gate.View{LastTime: now - 10},
+		Now: now, Self: "north", Charter: s.f.Charter, Made: s.f.Charter, Session: sessionID, Journal: gate.View{LastTime: now - 10},
 		Intent: s.f.Sign(s.t, s.intent), Statements: s.f.Approve(s.t, s.intent, now, s.approvers...),
 	}
+	if s.force != nil {
+		in.Charter = s.force
+	}
+	in.Here = head("north", in.Charter)
+	in.Heads = []authority.Seen{{Head: head("south", in.Charter), Age: 5 * time.Second}}
 	if s.intent.Kind != intent.CreateWallet {
 		in.Wallet, _ = s.f.Wallet(testcharter.Wallet)
 		u, err := evm.Build(s.intent, s.f.Charter, s.fees)
@@ -90,6 +114,16 @@ func ask(in gate.Input, asCeremony bool) (permitted bool, v verdict.Verdict) {
 	}
 	a, v := gate.Check(in)
 	return a.Valid(), v
+}
+
+// head is where a signer stands when a charter is in force.
+func head(signer party.ID, c *charter.Charter) authority.Head {
+	return authority.Head{Cluster: c.Cluster, Signer: signer, Version: c.Version, Charter: c.Digest()}
+}
+
+// since has the charter changed after the intent was made.
+func since(edit func(*charter.Charter)) func(*scene) {
+	return func(s *scene) { s.force = s.f.Next(s.t, s.f.Charter, edit) }
 }
 
 // statement alters one statement of the first approver and signs it anew.

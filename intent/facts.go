@@ -10,15 +10,17 @@ import (
 	"coffer/policy"
 )
 
-// Facts are the words in which the rules see i. It is an error when i names what the
-// charter does not list, or an address that the chain does not have: such an intent
-// can be judged by no rule.
-func Facts(i *Intent, c *charter.Charter, who Initiator, held map[string]charter.ListState, now int64) (policy.Facts, error) {
+// Facts are the words in which the rules of c see i, with the lists that keepers signed
+// last. It is an error when i names what the charter does not list, or an address that
+// the chain does not have: such an intent can be judged by no rule. That i is its
+// initiator's, the caller has verified.
+func Facts(i *Intent, c *charter.Charter, held map[string]charter.ListState, now int64) (policy.Facts, error) {
 	if err := i.Validate(); err != nil {
 		return policy.Facts{}, err
 	}
-	if who.Name != i.Initiator {
-		return policy.Facts{}, fmt.Errorf("%w: it names %q, the signature is of %q", ErrInitiator, i.Initiator, who.Name)
+	who, _, err := initiator(c, i.Initiator)
+	if err != nil {
+		return policy.Facts{}, err
 	}
 	f := policy.Facts{
 		Kind: string(i.Kind), Wallet: i.Wallet, Chain: i.Chain,

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -365,28 +366,83 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
+// A service that only reads asks for nothing.
+func TestReadersAskForNothing(t *testing.T) {
+	f := testcharter.New(t, func(c *charter.Charter) { c.Services[0].Role = "reader" })
+	i := f.Payment(now)
+	i.Initiator = "payroll"
+	if _, _, err := f.Sign(t, i).Open(f.Charter); !errors.Is(err, intent.ErrInitiator) {
+		t.Fatal(err)
+	}
+	if _, err := intent.Facts(i, f.Charter, nil, now); !errors.Is(err, intent.ErrInitiator) {
+		t.Fatal(err)
+	}
+}
+
+// An intent is opened under the version that it names, and under no other.
+func TestOpenUnder(t *testing.T) {
+	f := testcharter.New(t)
+	next := testcharter.New(t, func(c *charter.Charter) {
+		c.Name = "next"
+		c.People = slices.DeleteFunc(c.People, func(p charter.Person) bool { return p.Name == "dave" })
+	})
+	both := func(d canon.Digest) (*charter.Charter, bool) {
+		if c, ok := f.Charter.Only()(d); ok {
+			return c, true
+		}
+		return next.Charter.Only()(d)
+	}
+	old := f.Sign(t, f.Payment(now))
+	i, who, c, err := old.OpenUnder(both)
+	if err != nil || c != f.Charter || who.Name != "dave" || i.Charter != f.Charter.Digest() {
+		t.Fatalf("%+v, %v", who, err)
+	}
+	// Who has left the newer version asks for nothing under it.
+	late := next.Payment(now)
+	if _, _, _, err := f.Sign(t, late).OpenUnder(both); !errors.Is(err, intent.ErrInitiator) {
+		t.Fatal(err)
+	}
+	if _, _, _, err := old.OpenUnder(next.Charter.Only()); !errors.Is(err, intent.ErrCharter) {
+		t.Fatal(err)
+	}
+	if _, _, _, err := (intent.Signed{}).OpenUnder(both); !errors.Is(err, intent.ErrMalformed) {
+		t.Fatal(err)
+	}
+	if _, err := intent.Enrolled(next.Charter, "dave", who.Key); !errors.Is(err, intent.ErrInitiator) {
+		t.Fatal(err)
+	}
+	if _, err := intent.Enrolled(f.Charter, "bob", who.Key); !errors.Is(err, intent.ErrSignature) {
+		t.Fatal(err)
+	}
+	if _, err := intent.Enrolled(f.Charter, "bob", f.Spare["bob"].Key()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestFacts(t *testing.T) {
 	f := testcharter.New(t)
-	dave := intent.Initiator{Name: "dave", Org: "exchange", Groups: []string{"initiators"}}
 	i := f.TokenPayment(now)
-	got, err := intent.Facts(i, f.Charter, dave, nil, now)
+	got, err := intent.Facts(i, f.Charter, nil, now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got.Kind != "transfer" || got.Asset != "USDC" || got.To != testcharter.Supplier || got.Amount.Cmp(i.Transfer.Amount) != 0 || got.FeeCap.Cmp(i.FeeCap) != 0 ||
-		got.Now != now || got.NotBefore != i.NotBefore || got.Expires != i.Expires || got.Wallet != "treasury" || got.Chain != "dev" || got.InitiatorOrg != "exchange" || got.Reference != "INV-7" {
+		got.Now != now || got.NotBefore != i.NotBefore || got.Expires != i.Expires || got.Wallet != "treasury" || got.Chain != "dev" || got.InitiatorOrg != "exchange" || got.InitiatorService || !slices.Equal(got.InitiatorGroups, []string{"initiators"}) || got.Reference != "INV-7" {
 		t.Fatalf("%+v", got)
 	}
 	got.Amount.SetInt64(1)
 	got.InitiatorGroups[0] = "x"
-	if i.Transfer.Amount.Cmp(big.NewInt(1)) == 0 || dave.Groups[0] == "x" {
+	if i.Transfer.Amount.Cmp(big.NewInt(1)) == 0 {
 		t.Fatal("the facts share memory with the intent")
 	}
-	cancel, err := intent.Facts(f.Cancel(now, i), f.Charter, dave, nil, now)
+	if p, _ := f.Charter.Person("dave"); p.Groups[0] == "x" {
+		t.Fatal("the facts share memory with the charter")
+	}
+	cancel, err := intent.Facts(f.Cancel(now, i), f.Charter, nil, now)
 	if err != nil || cancel.Amount != nil || cancel.Asset != "" || cancel.To != "" || cancel.FeeCap == nil {
 		t.Fatalf("%+v, %v", cancel, err)
 	}
-	create, err := intent.Facts(f.CreateWallet(now, "reserve"), f.Charter, dave, nil, now)
+	create, err := intent.Facts(f.CreateWallet(now, "reserve"), f.Charter, nil, now)
 	if err != nil || create.Wallet != "reserve" || create.Amount != nil || create.FeeCap != nil {
 		t.Fatalf("%+v, %v", create, err)
 	}
@@ -406,17 +462,17 @@ func TestFacts(t *testing.T) {
 		"to a name":          {func(i *intent.Intent) { i.Transfer.To = "supplier" }, "destination"},
 		"account's checksum": {func(i *intent.Intent) { i.Account = strings.ToLower(i.Account) }, "account"},
 		"malformed":          {func(i *intent.Intent) { i.Wallet = "" }, "wallet"},
-		"another initiator":  {func(i *intent.Intent) { i.Initiator = "alice" }, "names"},
+		"initiator":          {func(i *intent.Intent) { i.Initiator = "mallory" }, "mallory"},
 	} {
 		i := f.Payment(now)
 		c.do(i)
-		if _, err := intent.Facts(i, f.Charter, dave, nil, now); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := intent.Facts(i, f.Charter, nil, now); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", name, err, c.want)
 		}
 	}
 	w := f.CreateWallet(now, "reserve")
 	w.CreateWallet.Signers[2] = "zenith"
-	if _, err := intent.Facts(w, f.Charter, dave, nil, now); !errors.Is(err, intent.ErrUnknown) {
+	if _, err := intent.Facts(w, f.Charter, nil, now); !errors.Is(err, intent.ErrUnknown) {
 		t.Errorf("unknown signer: %v", err)
 	}
 }

@@ -13,7 +13,7 @@ import (
 // Signed is an intent as it travels: the exact bytes whose digest was signed.
 type Signed struct {
 	Raw       []byte `json:"raw"`
-	Signature []byte `json:"signature"` // armored SSHSIG
+	Signature []byte `json:"signature"` // of the initiator's credential
 }
 
 // Initiator is who asks, as the charter has it.
@@ -53,22 +53,48 @@ func (s Signed) Open(c *charter.Charter) (*Intent, Initiator, error) {
 	if in := c.Digest(); i.Charter != in {
 		return nil, Initiator{}, fmt.Errorf("%w: %s, in force is %s; ask anew", ErrCharter, i.Charter.Short(), in.Short())
 	}
-	who, keys, err := initiator(c, i.Initiator)
+	key, err := credential.SignatureKey(s.Signature)
+	if err != nil {
+		return nil, Initiator{}, fmt.Errorf("%w: %w", ErrSignature, err)
+	}
+	who, err := Enrolled(c, i.Initiator, key)
 	if err != nil {
 		return nil, Initiator{}, err
 	}
-	who.Key, err = credential.SignatureKey(s.Signature)
-	if err != nil {
-		return nil, Initiator{}, fmt.Errorf("%w: %w", ErrSignature, err)
-	}
-	if !slices.Contains(keys, who.Key) {
-		return nil, Initiator{}, fmt.Errorf("%w: key %s is not enrolled for %q", ErrSignature, who.Key.Fingerprint(), i.Initiator)
-	}
 	digest := canon.Sum(s.Raw)
-	if err := who.Key.Verify(Namespace, digest[:], s.Signature); err != nil {
+	if err := key.Verify(Namespace, digest[:], s.Signature); err != nil {
 		return nil, Initiator{}, fmt.Errorf("%w: %w", ErrSignature, err)
 	}
 	return i, who, nil
+}
+
+// OpenUnder is Open under the version that the intent names, which it answers too.
+// Whether that is enough is another question: its initiator may be gone from the
+// version in force.
+func (s Signed) OpenUnder(charters charter.Lookup) (*Intent, Initiator, *charter.Charter, error) {
+	i, err := Parse(s.Raw)
+	if err != nil {
+		return nil, Initiator{}, nil, err
+	}
+	c, ok := charters(i.Charter)
+	if !ok {
+		return nil, Initiator{}, nil, fmt.Errorf("%w: %s, which was never in force here; ask anew", ErrCharter, i.Charter.Short())
+	}
+	i, who, err := s.Open(c)
+	return i, who, c, err
+}
+
+// Enrolled is who asks under that name and key, as c has it.
+func Enrolled(c *charter.Charter, name string, key credential.Key) (Initiator, error) {
+	who, keys, err := initiator(c, name)
+	if err != nil {
+		return Initiator{}, err
+	}
+	if !slices.Contains(keys, key) {
+		return Initiator{}, fmt.Errorf("%w: key %s is not enrolled for %q", ErrSignature, key.Fingerprint(), name)
+	}
+	who.Key = key
+	return who, nil
 }
 
 func initiator(c *charter.Charter, name string) (Initiator, []credential.Key, error) {
@@ -80,6 +106,8 @@ func initiator(c *charter.Charter, name string) (Initiator, []credential.Key, er
 		return Initiator{}, nil, fmt.Errorf("%w: %q is a person and a service", ErrInitiator, name)
 	case isPerson:
 		return Initiator{Name: person.Name, Org: person.Org, Groups: slices.Clone(person.Groups)}, person.Keys, nil
+	case isService && !service.Initiates():
+		return Initiator{}, nil, fmt.Errorf("%w: %q only reads", ErrInitiator, name)
 	case isService:
 		return Initiator{Name: service.Name, Org: service.Org, Service: true}, []credential.Key{service.Key}, nil
 	}

@@ -360,13 +360,16 @@ func (n *Node) othersHeads() map[party.ID]heard {
 
 // fresh says whether enough of the others stand where this signer stands.
 func (n *Node) fresh(now time.Time) authority.Freshness {
-	c := n.inForce()
-	need, within := c.Fresh()
-	var seen []authority.Seen
+	need, within := n.inForce().Fresh()
+	return authority.Fresh(n.here(), n.standing(now), need, within)
+}
+
+// standing is where the others stand, by their own words, and how old those are.
+func (n *Node) standing(now time.Time) (out []authority.Seen) {
 	for id, h := range n.othersHeads() {
-		seen = append(seen, authority.Seen{Head: h.head, Age: n.age(id, h, now)})
+		out = append(out, authority.Seen{Head: h.head, Age: n.age(id, h, now)})
 	}
-	return authority.Fresh(n.here(), seen, need, within)
+	return out
 }
 
 // unlisted says that the charter in force does not list this signer, with its identity.

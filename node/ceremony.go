@@ -206,7 +206,7 @@ func (n *Node) pumpCeremony(r *run) (again bool) {
 
 // completeWallet makes a share active together with the record that all signed.
 func (n *Node) completeWallet(signed wallet.Signed) error {
-	record, err := signed.Open(n.inForce())
+	record, err := signed.Open(n.charterOf)
 	if err != nil {
 		return err
 	}
@@ -260,7 +260,7 @@ func (n *Node) sweep() error {
 
 // adopt activates a wallet from its complete record, if its share is pending here.
 func (n *Node) adopt(signed wallet.Signed) error {
-	r, err := signed.Open(n.inForce())
+	r, err := signed.Open(n.charterOf)
 	if err != nil {
 		return err
 	}

@@ -413,7 +413,7 @@ func TestAdopt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.record, err = signed.Open(w.Charter); err != nil {
+	if w.record, err = signed.Open(w.Charter.Only()); err != nil {
 		t.Fatal(err)
 	}
 	ctx := t.Context()

@@ -164,8 +164,10 @@ func (m *memory) get(id canon.Digest) (e *noted, err error) {
 // note remembers a request, on disk when it returns: the intent if its initiator
 // signed it, each statement if its author did, and the transaction if asked, which says
 // that the gate permitted it. What is known already costs no write. Everything else is
-// left out without an error: the gate says what is wrong with it.
-func (m *memory) note(c *charter.Charter, r request, asked bool, now int64) (news bool, err error) {
+// left out without an error: the gate says what is wrong with it. c is the charter in
+// force, charters are those before it too: the initiator must be enrolled in c, who
+// speaks about the intent in either.
+func (m *memory) note(c *charter.Charter, charters charter.Lookup, r request, asked bool, now int64) (news bool, err error) {
 	id := canon.Sum(r.intent.Raw)
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -175,7 +177,10 @@ func (m *memory) note(c *charter.Charter, r request, asked bool, now int64) (new
 	}
 	var i *intent.Intent
 	if e == nil {
-		i, _, err = r.intent.Open(c)
+		var who intent.Initiator
+		if i, who, _, err = r.intent.OpenUnder(charters); err == nil {
+			_, err = intent.Enrolled(c, i.Initiator, who.Key)
+		}
 		if err != nil || now >= i.Expires || i.Expires > now+intent.MaxLifetime+approval.MaxSkew {
 			return false, nil //nolint:nilerr // what nobody enrolled signed is not remembered
 		}
@@ -185,11 +190,15 @@ func (m *memory) note(c *charter.Charter, r request, asked bool, now int64) (new
 		return false, err
 	}
 	changed := news
+	under := approval.Under{Force: c, Made: c}
+	if made, ok := charters(i.Charter); ok {
+		under.Made = made
+	}
 	for _, s := range r.statements {
 		if slices.ContainsFunc(e.statements, func(old approval.Signed) bool { return bytes.Equal(old.Raw, s.Raw) }) {
 			continue
 		}
-		if _, err := approval.Verify(c, id, s); err != nil {
+		if _, err := under.Verify(id, s); err != nil {
 			continue
 		}
 		kept, more, err := approval.Keep(e.statements, s)

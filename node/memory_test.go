@@ -71,7 +71,7 @@ func (n *notes) payment(who, ref string, expires int64) intent.Signed {
 
 func (n *notes) note(r request, asked bool) {
 	n.t.Helper()
-	_, err := n.m.note(n.Charter, r, asked, now)
+	_, err := n.m.note(n.Charter, n.Charter.Only(), r, asked, now)
 	n.must(err)
 }
 
@@ -111,7 +111,7 @@ func TestMemoryKeepsWhatPeopleSigned(t *testing.T) {
 	if e == nil || len(e.statements) != 2 || string(e.unsigned) != "permitted" || !e.asked || e.seen != now {
 		t.Fatalf("remembered %+v", e)
 	}
-	if g := approval.Tally(n.Charter, i, i.Digest(), e.statements, now); len(g.Votes) != 2 || len(g.Refused) != 0 {
+	if g := approval.Tally(approval.Under{Force: n.Charter, Made: n.Charter, Now: now}, i, i.Digest(), e.statements); len(g.Votes) != 2 || len(g.Refused) != 0 {
 		t.Errorf("its statements come to %+v", g)
 	}
 	if n.m.all != size || n.m.used["dave"] != size {

@@ -213,7 +213,7 @@ func (n *Node) open() error {
 		return err
 	}
 	for _, signed := range active {
-		r, err := signed.Open(n.inForce())
+		r, err := signed.Open(n.charterOf)
 		if err != nil {
 			return fmt.Errorf("stored wallet record: %w", err)
 		}

@@ -134,7 +134,7 @@ func (n *Node) note(r request, asked bool) error {
 	if err := n.passOn(r); err != nil {
 		return err
 	}
-	news, err := n.memory.note(n.inForce(), r, asked, time.Now().Unix())
+	news, err := n.memory.note(n.inForce(), n.charterOf, r, asked, time.Now().Unix())
 	if news {
 		id := canon.Sum(r.intent.Raw)
 		n.log.Info("intent noted", "intent", id.String())

@@ -277,9 +277,10 @@ func (n *Node) answer(v *verdict.Verdict) (*pb.JudgeResponse, error) {
 // input gathers what the gate judges: the request's bytes and this signer's own
 // charter, wallet record, journal and clock.
 func (n *Node) input(r request, session canon.Digest) (gate.Input, error) {
+	now := time.Now()
 	in := gate.Input{
-		Now: time.Now().Unix(), Self: n.self, Charter: n.inForce(), Intent: r.intent,
-		Statements: r.statements, Unsigned: r.unsigned, Session: session,
+		Now: now.Unix(), Self: n.self, Charter: n.inForce(), Frozen: n.book.Frozen(), Lists: n.book.Lists(), Here: n.here(), Heads: n.standing(now),
+		Intent: r.intent, Statements: r.statements, Unsigned: r.unsigned, Session: session,
 	}
 	// The intent is read here only to find the records that the gate needs; the gate
 	// reads and verifies it itself. What cannot be read is left to the gate to refuse.
@@ -291,6 +292,12 @@ func (n *Node) input(r request, session canon.Digest) (gate.Input, error) {
 		return in, err
 	}
 	in.Statements = withOrders(in.Statements, n.book.Orders(i.Digest()))
+	in.Made, _ = n.charterOf(i.Charter)
+	for _, p := range n.book.Pending() {
+		if p.Kind == authority.KindCharter {
+			in.Pending = append(in.Pending, p.Record)
+		}
+	}
 	in.Wallet = n.wallet(i.Wallet)
 	in.Journal, err = n.view(i)
 	return in, err
@@ -331,7 +338,7 @@ func (n *Node) passOn(r request) error {
 // about one intent with the same answer are written once; requests that no enrolled
 // initiator signed are counted per minute and reason, so that junk cannot fill the disk.
 func (n *Node) auditVerdict(code string, v *verdict.Verdict, always bool) error {
-	if v.Outcome == verdict.Refuse && len(v.Reasons) > 0 && unsignedReason(v.Reasons[0].Check) {
+	if v.Outcome != verdict.Sign && len(v.Reasons) > 0 && unsignedReason(v.Reasons[0].Check) {
 		n.junk.count(v.Reasons[0].Check)
 		return nil
 	}
@@ -365,11 +372,11 @@ func reasonTexts(v *verdict.Verdict) []string {
 	return out
 }
 
-// unsignedReason says whether a check refuses before an enrolled initiator's
-// signature was seen to verify: anybody could have made such a request.
+// unsignedReason says whether a check stops a request before the signature of an initiator
+// who is enrolled now was seen to verify: anybody could have made it, or who was removed.
 func unsignedReason(check string) bool {
 	switch check {
-	case "G-SELF", "G-CLOCK", "G-INTENT-FORM", "G-INITIATOR", "G-CLUSTER", "G-CHARTER":
+	case "G-SELF", "G-CLOCK", "G-INTENT-FORM", "G-INITIATOR", "G-CLUSTER", "G-CHARTER", "G-ENROLLED":
 		return true
 	}
 	return false

@@ -124,18 +124,23 @@ type Signed struct {
 	Signatures map[party.ID][]byte
 }
 
-// Open verifies a record: of this charter's cluster, with the charter's quorum and all
-// of its signers, and a valid signature of every one of them.
+// Open verifies a record under the charter that it names: of that charter's cluster,
+// with its quorum and all of its signers, and a valid signature of every one of them.
+// Later versions may have other signers; who made the wallet stays who made it.
 //
 // All of them, not all that the record names: else two signers of seven could make a
 // "2-of-2" wallet of a name that people pay to, and sign it with "all" of its signers.
-func (s Signed) Open(c *charter.Charter) (*Record, error) {
-	if c == nil {
-		return nil, fmt.Errorf("wallet record: no charter to verify it under")
-	}
+func (s Signed) Open(charters charter.Lookup) (*Record, error) {
 	r, err := Parse(s.Raw)
 	if err != nil {
 		return nil, err
+	}
+	if charters == nil {
+		return nil, fmt.Errorf("wallet %q: no charter to verify it under", r.Name)
+	}
+	c, ok := charters(r.Charter)
+	if !ok {
+		return nil, fmt.Errorf("wallet %q was made under charter %s, which was never in force here", r.Name, r.Charter.Short())
 	}
 	if r.Cluster != c.Cluster {
 		return nil, fmt.Errorf("wallet %q belongs to cluster %s, this is %s", r.Name, r.Cluster.Short(), c.Cluster.Short())

@@ -128,13 +128,29 @@ func TestParseRefuses(t *testing.T) {
 func TestOpen(t *testing.T) {
 	f := testcharter.New(t)
 	want, signed := f.Wallet("treasury")
-	got, err := signed.Open(f.Charter)
+	got, err := signed.Open(f.Charter.Only())
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	// A later charter of the same cluster and signers still knows the wallet.
-	later := testcharter.New(t, func(c *charter.Charter) { c.Rules[0].MaxAmount[0] = "3 ETH" })
-	if _, err := signed.Open(later.Charter); err != nil {
+	// Later versions have other signers; the record is verified under the one that it names.
+	later := testcharter.New(t, func(c *charter.Charter) { c.Signers[2].Peer = testcharter.Identity(t, "mallory").ID() })
+	both := func(d canon.Digest) (*charter.Charter, bool) {
+		if d == later.Charter.Digest() {
+			return later.Charter, true
+		}
+		return f.Charter.Only()(d)
+	}
+	if _, err := signed.Open(both); err != nil {
+		t.Fatal(err)
+	}
+	// What the old signers sign in the new charter's name is not the new signers'.
+	forged := *want
+	forged.Charter = later.Charter.Digest()
+	signed = wallet.Signed{Raw: forged.Encode(), Signatures: map[party.ID][]byte{}}
+	for id, key := range f.Signers {
+		signed.Signatures[id] = key.Sign(signed.Raw)
+	}
+	if _, err := signed.Open(both); err == nil || !strings.Contains(err.Error(), `"west"`) {
 		t.Fatal(err)
 	}
 }
@@ -180,6 +196,7 @@ func TestOpenRefuses(t *testing.T) {
 		"of another record":     {wallet.Signed{Raw: good.Raw, Signatures: reserve.Signatures}, "does not verify"},
 		"changed after":         {wallet.Signed{Raw: flipped, Signatures: good.Signatures}, "does not verify"},
 		"another cluster":       {resign(func(r *wallet.Record) { r.Cluster[0]++ }), "cluster"},
+		"another charter":       {resign(func(r *wallet.Record) { r.Charter[0]++ }), "never in force"},
 		"an unlisted signer":    {resign(func(r *wallet.Record) { r.Signers[2] = "zenith" }), "needs all"},
 		// Signed by all whom the record names, and by fewer than hold the wallets.
 		"2 of 2": {resign(func(r *wallet.Record) {
@@ -188,7 +205,7 @@ func TestOpenRefuses(t *testing.T) {
 		"another quorum": {resign(func(r *wallet.Record) { r.Quorum.Need = 3 }), "needs all"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, err := c.signed.Open(f.Charter)
+			r, err := c.signed.Open(f.Charter.Only())
 			if err == nil || r != nil || !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("got %v, want %q", err, c.want)
 			}
@@ -197,9 +214,9 @@ func TestOpenRefuses(t *testing.T) {
 	if _, err := good.Open(nil); err == nil {
 		t.Fatal("opened without a charter")
 	}
-	// A signer's identity was replaced: what the old one signed is not the new one's.
-	replaced := testcharter.New(t, func(c *charter.Charter) { c.Signers[2].Peer = mallory.ID() })
-	if _, err := good.Open(replaced.Charter); err == nil || !strings.Contains(err.Error(), `"west"`) {
+	// A version that was never in force makes no wallets.
+	other := testcharter.New(t, func(c *charter.Charter) { c.Rules[0].MaxAmount[0] = "3 ETH" })
+	if _, err := good.Open(other.Charter.Only()); err == nil || !strings.Contains(err.Error(), "never in force") {
 		t.Fatal(err)
 	}
 }

@@ -132,13 +132,13 @@ func describe(k *pb.KnownIntent, i *intent.Intent, c *charter.Charter) (knownInt
 	for _, s := range k.Statements {
 		statements = append(statements, approval.Signed{Raw: s.Raw, Signature: s.Signature})
 	}
-	granted := approval.Tally(c, i, i.Digest(), statements, time.Now().Unix())
-	for _, vote := range granted.Votes {
+	weighed := approval.Weigh(approval.Under{Force: c, Made: c, Now: time.Now().Unix()}, i, i.Digest(), statements)
+	for _, vote := range weighed.Votes {
 		if who := vote.Person + " of " + vote.Org; len(out.ApprovedBy) == 0 || out.ApprovedBy[len(out.ApprovedBy)-1] != who {
 			out.ApprovedBy = append(out.ApprovedBy, who) // once, though by several kinds of key
 		}
 	}
-	out.RejectedBy = granted.Rejected
+	out.RejectedBy = weighed.Ended
 	return out, nil
 }
 

@@ -47,8 +47,8 @@ func stateCommand(o *options, kind approval.Kind, use, short string) *cobra.Comm
 				if over(s.view.Stage) {
 					return cli.Hint(fmt.Errorf("intent %s has ended: %s", s.id.Short(), s.view.Detail), "coffer show %s shows what became of it", s.id.String()[:12])
 				}
-				if len(s.granted.Rejected) > 0 {
-					return fmt.Errorf("intent %s is rejected by %s", s.id.Short(), strings.Join(s.granted.Rejected, ", "))
+				if len(s.weighed.Ended) > 0 {
+					return fmt.Errorf("intent %s is rejected by %s", s.id.Short(), strings.Join(s.weighed.Ended, ", "))
 				}
 				key, err := o.signerOf(c.charter)
 				if err != nil {
@@ -85,7 +85,7 @@ func stateCommand(o *options, kind approval.Kind, use, short string) *cobra.Comm
 				if err != nil {
 					return err
 				}
-				if refused := approval.Tally(c.charter, s.intent, s.id, []approval.Signed{signed}, now.Unix()).Refused; len(refused) > 0 {
+				if refused := c.weigh(s.intent, now.Unix(), signed).Refused; len(refused) > 0 {
 					return cli.Refusedf("%s", refused[0].Text)
 				}
 				ask, cancel := brief(ctx)

@@ -26,7 +26,6 @@ import (
 	"coffer/internal/cli"
 	"coffer/internal/nearest"
 	"coffer/passkey"
-	"coffer/policy"
 	pb "coffer/proto/coffer/v1"
 	"coffer/wallet"
 )
@@ -211,7 +210,7 @@ func (c *client) openWallet(record *pb.SignedRecord) (*wallet.Record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the coordinator shows a wallet record that cannot be read: %w", err)
 	}
-	r, err := signed.Open(c.charter)
+	r, err := signed.Open(c.charter.Only())
 	if err != nil {
 		return nil, fmt.Errorf("the coordinator shows a wallet record that does not verify, do not use its address: %w", err)
 	}
@@ -255,8 +254,7 @@ type shown struct {
 	intent   *intent.Intent
 	lines    []intent.Line
 	rules    []string // those that match, in words
-	granted  approval.Granted
-	decision policy.Decision
+	weighed  approval.Weighed
 	verdicts []signerSays
 	view     *pb.IntentView
 	address  string // of the wallet that a ceremony made, derived here from its record
@@ -272,7 +270,7 @@ func (c *client) open(view *pb.IntentView) (*shown, error) {
 	}
 	clean(view)
 	signed := intent.Signed{Raw: view.Intent.Raw, Signature: view.Intent.Signature}
-	i, who, err := signed.Open(c.charter)
+	i, _, err := signed.Open(c.charter)
 	if err != nil {
 		return nil, fmt.Errorf("the coordinator shows an intent that does not verify, do not approve it: %w", err)
 	}
@@ -280,9 +278,7 @@ func (c *client) open(view *pb.IntentView) (*shown, error) {
 		return nil, fmt.Errorf("the coordinator shows intent %s under the ID %s: do not trust it", id.Short(), view.Id)
 	}
 	s := &shown{charter: c.charter, id: i.Digest(), intent: i, lines: intent.Describe(i, c.charter), view: view}
-	if err := c.count(s, who); err != nil {
-		return nil, err
-	}
+	c.count(s)
 	if s.verdicts, err = c.verdicts(s); err != nil {
 		return nil, err
 	}
@@ -290,31 +286,19 @@ func (c *client) open(view *pb.IntentView) (*shown, error) {
 }
 
 // count tallies the approvals and asks the rules, as the signers do.
-func (c *client) count(s *shown, who intent.Initiator) error {
-	now := time.Now().Unix()
+func (c *client) count(s *shown) {
 	var statements []approval.Signed
 	for _, m := range s.view.Statements {
 		statements = append(statements, approval.Signed{Raw: m.GetRaw(), Signature: m.GetSignature()})
 	}
-	s.granted = approval.Tally(c.charter, s.intent, s.id, statements, now)
-	var err error
-	s.decision, err = c.decide(s.intent, who, s.granted.Votes, now)
-	for _, name := range s.decision.Matched {
+	s.weighed = c.weigh(s.intent, time.Now().Unix(), statements...)
+	for _, name := range s.weighed.Decision.Matched {
 		s.rules = append(s.rules, c.charter.RuleWords(name))
 	}
-	return err
 }
 
-func (c *client) decide(i *intent.Intent, who intent.Initiator, votes []policy.Vote, now int64) (policy.Decision, error) {
-	rules, err := c.charter.Policy()
-	if err != nil {
-		return policy.Decision{}, err
-	}
-	facts, err := intent.Facts(i, c.charter, who, nil, now)
-	if err != nil {
-		return policy.Decision{}, err
-	}
-	return rules.Decide(facts, votes), nil
+func (c *client) weigh(i *intent.Intent, now int64, statements ...approval.Signed) approval.Weighed {
+	return approval.Weigh(approval.Under{Force: c.charter, Made: c.charter, Now: now}, i, i.Digest(), statements)
 }
 
 // checkResult verifies what the coordinator says came of an intent.

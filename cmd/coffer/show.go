@@ -63,11 +63,11 @@ func (says signerSays) words(now time.Time) string {
 
 // texts are the reasons of the rules, as this program counted.
 func (s *shown) texts(outcome policy.Outcome) []string {
-	if over(s.view.Stage) || signedStage(s.view.Stage) || s.decision.Outcome != outcome {
+	if over(s.view.Stage) || signedStage(s.view.Stage) || s.weighed.Decision.Outcome != outcome {
 		return nil
 	}
 	var out []string
-	for _, r := range s.decision.Reasons {
+	for _, r := range s.weighed.Decision.Reasons {
 		out = append(out, r.Text)
 	}
 	return out
@@ -75,7 +75,7 @@ func (s *shown) texts(outcome policy.Outcome) []string {
 
 func (s *shown) approvers() []string {
 	var out []string
-	for _, v := range s.granted.Votes {
+	for _, v := range s.weighed.Votes {
 		if text := v.Person + " of " + v.Org; !slices.Contains(out, text) {
 			out = append(out, text)
 		}
@@ -179,7 +179,7 @@ func lines(s *shown, as string, now time.Time) []intent.Line {
 	for _, who := range s.approvers() {
 		add("approved by", "%s", who)
 	}
-	for _, who := range s.granted.Rejected {
+	for _, who := range s.weighed.Ended {
 		add("rejected by", "%s", who)
 	}
 	for _, text := range s.texts(policy.Wait) {
@@ -265,13 +265,13 @@ func duration(d time.Duration) string {
 // wants says whether an approval of as would bring an intent nearer to its signature.
 func (s *shown) wants(as string) bool {
 	p, ok := s.charter.Person(as)
-	if !ok || s.view.Stage != pb.Stage_STAGE_APPROVAL || s.decision.Outcome != policy.Wait || as == s.intent.Initiator {
+	if !ok || s.view.Stage != pb.Stage_STAGE_APPROVAL || s.weighed.Decision.Outcome != policy.Wait || as == s.intent.Initiator {
 		return false
 	}
-	if slices.ContainsFunc(s.granted.Votes, func(v policy.Vote) bool { return v.Person == as }) {
+	if slices.ContainsFunc(s.weighed.Votes, func(v policy.Vote) bool { return v.Person == as }) {
 		return false
 	}
-	return slices.ContainsFunc(s.decision.Missing, func(m policy.Missing) bool { return slices.Contains(p.Groups, m.Group) })
+	return slices.ContainsFunc(s.weighed.Decision.Missing, func(m policy.Missing) bool { return slices.Contains(p.Groups, m.Group) })
 }
 
 // request is what an intent asks for, in JSON.
@@ -376,7 +376,7 @@ func reportOf(s *shown, as string) report {
 	r := report{
 		ID: s.id.String(), Kind: string(s.intent.Kind), Stage: stageName(s.view.Stage), Detail: s.view.Detail,
 		FailureCode: s.view.FailureCode, Request: requestOf(s), Rules: s.rules, Missing: s.texts(policy.Wait), Denied: s.texts(policy.Deny),
-		ApprovedBy: s.approvers(), RejectedBy: s.granted.Rejected, Yours: s.wants(as),
+		ApprovedBy: s.approvers(), RejectedBy: s.weighed.Ended, Yours: s.wants(as),
 		Verdicts: s.verdicts, Address: s.address, TxHash: s.view.TxHash, SignedBy: s.view.SignedBy, Versions: versionsOf(s), Block: s.view.Block,
 		Updated: time.UnixMilli(s.view.Updated).UTC().Format(time.RFC3339),
 	}

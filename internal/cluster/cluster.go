@@ -264,6 +264,7 @@ func draft(q party.Quorum) charter.Draft {
 			{Name: "wallets", When: `intent.kind == "create_wallet"`, Approvals: two},
 		},
 		Admin: charter.AdminRule{Group: "approvers", K: 2, Orgs: 2},
+		Veto:  []string{"approvers"},
 	}
 }
 
@@ -569,7 +570,7 @@ func (c *Cluster) Ceremony(ctx context.Context, i intent.Signed, statements []*p
 		}
 		signed, err := wallet.FromProto(a.record)
 		if err == nil {
-			record, err = signed.Open(c.Charter)
+			record, err = signed.Open(c.Charter.Only())
 		}
 		if err != nil && first == nil {
 			first = err

@@ -363,7 +363,7 @@ func (c *cluster) walletRecord(name string) *wallet.Record {
 		for _, w := range reply.Wallets {
 			signed, err := wallet.FromProto(w)
 			c.must(err)
-			r, err := signed.Open(c.charter)
+			r, err := signed.Open(c.charter.Only())
 			c.must(err)
 			if r.Name == name {
 				record = r

@@ -32,28 +32,24 @@ func TestFixture(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	rules, err := f.Charter.Policy()
-	if err != nil {
+	if _, err := f.Charter.Policy(); err != nil {
 		t.Fatal(err)
 	}
 	pay := f.Payment(testcharter.Now)
 	for name, i := range map[string]*intent.Intent{
 		"payment": pay, "token": f.TokenPayment(testcharter.Now), "cancel": f.Cancel(testcharter.Now, pay), "wallet": f.CreateWallet(testcharter.Now, "reserve"),
 	} {
-		got, who, err := f.Sign(t, i).Open(f.Charter)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		facts, err := intent.Facts(got, f.Charter, who, nil, testcharter.Now)
+		got, _, err := f.Sign(t, i).Open(f.Charter)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		decide := func(people ...string) policy.Outcome {
-			g := approval.Tally(f.Charter, got, got.Digest(), f.Approve(t, got, testcharter.Now, people...), testcharter.Now)
-			if len(g.Refused) > 0 {
-				t.Fatalf("%s: %v", name, g.Refused)
+			u := approval.Under{Force: f.Charter, Made: f.Charter, Now: testcharter.Now}
+			w := approval.Weigh(u, got, got.Digest(), f.Approve(t, got, testcharter.Now, people...))
+			if len(w.Refused) > 0 {
+				t.Fatalf("%s: %v", name, w.Refused)
 			}
-			d := rules.Decide(facts, g.Votes)
+			d := w.Decision
 			if d.Outcome == policy.Deny {
 				t.Fatalf("%s: %+v", name, d)
 			}
@@ -67,7 +63,7 @@ func TestFixture(t *testing.T) {
 		}
 	}
 	if _, signed := f.Wallet(testcharter.Wallet); true {
-		if _, err := signed.Open(f.Charter); err != nil {
+		if _, err := signed.Open(f.Charter.Only()); err != nil {
 			t.Fatal(err)
 		}
 	}
