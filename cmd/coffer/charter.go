@@ -12,13 +12,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"coffer/authority"
 	"coffer/charter"
 	"coffer/internal/cli"
 )
 
 func charterCommand(o *options) *cobra.Command {
-	cmd := cli.Group("charter", "The cluster's constitution: make, show, verify")
-	cmd.AddCommand(charterInit(o), charterShow(o), charterVerify(o))
+	cmd := cli.Group("charter", "The cluster's constitution: make, change, show, verify")
+	cmd.AddCommand(charterInit(o), charterShow(o), charterVerify(o), charterPropose(o), charterSign(o), charterDiff(o), charterExport(o))
 	return cmd
 }
 
@@ -100,52 +101,87 @@ func readCards(path string) ([]string, error) {
 }
 
 func charterShow(o *options) *cobra.Command {
-	return &cobra.Command{
-		Use:   "show [FILE]",
-		Short: "Show a charter file, or the one that you pinned",
+	var number string
+	cmd := &cobra.Command{
+		Use:   "show [FILE|ID]",
+		Short: "Show the version of the charter in force, another one, or a charter file",
 		Args:  cobra.MaximumNArgs(1),
+
+		ValidArgsFunction: o.completeVersions(true),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var c *charter.Charter
+			if number != "" && len(args) > 0 {
+				return cli.Usagef("give --version, an ID or a file, not two of them")
+			}
+			show := func(c *charter.Charter) error {
+				if o.json {
+					return cli.JSON(cmd, map[string]any{"digest": c.Digest(), "charter": c})
+				}
+				for _, line := range c.Describe() {
+					fmt.Fprintln(cmd.OutOrStdout(), line)
+				}
+				return nil
+			}
 			if len(args) == 1 {
-				file, err := charter.ReadFile(args[0])
-				if err != nil {
-					return err
-				}
-				c = file.Charter
-			} else {
-				var err error
-				if c, _, err = o.charter(cmd.Context()); err != nil {
+				// A file needs no home: whoever joins looks at it first.
+				if file, err := charter.ReadFile(args[0]); err == nil {
+					return show(file.Charter)
+				} else if !errors.Is(err, fs.ErrNotExist) {
 					return err
 				}
 			}
-			if o.json {
-				return cli.JSON(cmd, map[string]any{"digest": c.Digest(), "charter": c})
-			}
-			for _, line := range c.Describe() {
-				fmt.Fprintln(cmd.OutOrStdout(), line)
-			}
-			return nil
+			return o.withHome(cmd, func(h *home) error {
+				c := h.inForce()
+				if word := number + strings.Join(args, ""); word != "" {
+					var err error
+					if c, err = h.version(word); err != nil {
+						return err
+					}
+				}
+				if err := show(c); err != nil {
+					return err
+				}
+				for _, p := range h.ledger.Pending() {
+					if p.Kind == authority.KindCharter {
+						fmt.Fprintf(cmd.ErrOrStderr(), "%s (%s) waits: coffer charter diff says what it changes\n", p.Title, p.Record.Short())
+					}
+				}
+				return nil
+			})
 		},
 	}
+	cmd.Flags().StringVar(&number, "version", "", "number of a version")
+	return cmd
 }
 
 func charterVerify(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "verify FILE",
-		Short: "Verify a charter file: valid, every operator's signature, every key's proof of possession",
-		Args:  cobra.ExactArgs(1),
+		Short: "Verify a charter file: version 1 with every operator's signature and every key's proof, and every record since",
+		Long: `verify prints the digest of the newest version that is in force by what the file holds. With a
+charter of yours pinned, it says so when the file is of another cluster or of an older version.`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			file, err := charter.ReadFile(args[0])
 			if err != nil {
 				return err
 			}
-			if err := file.Verify(); err != nil {
+			ledger, err := authority.Open(file, unixNow())
+			if err != nil {
 				return &cli.ExitError{Code: cli.Refused, Err: err}
 			}
+			newest := ledger.InForce()
 			if o.json {
-				return cli.JSON(cmd, map[string]any{"digest": file.Charter.Digest()})
+				return cli.JSON(cmd, map[string]any{"digest": newest.Digest(), "version": newest.Version, "records": len(file.Records)})
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), file.Charter.Digest())
+			fmt.Fprintln(cmd.OutOrStdout(), newest.Digest())
+			if h, err := o.open(); err == nil {
+				switch mine := h.inForce(); {
+				case newest.Cluster != mine.Cluster:
+					fmt.Fprintln(cmd.ErrOrStderr(), "it is of another cluster than the charter that you pinned")
+				case newest.Version < mine.Version:
+					fmt.Fprintf(cmd.ErrOrStderr(), "it ends with version %d; version %d is in force\n", newest.Version, mine.Version)
+				}
+			}
 			return nil
 		},
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -22,10 +23,12 @@ import (
 	"coffer/chain/evm"
 	"coffer/charter"
 	"coffer/credential"
+	"coffer/identity"
 	"coffer/intent"
 	"coffer/internal/cli"
 	"coffer/internal/nearest"
 	"coffer/passkey"
+	"coffer/policy"
 	pb "coffer/proto/coffer/v1"
 	"coffer/wallet"
 )
@@ -33,6 +36,7 @@ import (
 // options are the flags that every command has.
 type options struct {
 	home, as, key, addr string
+	signers             []string
 	passkey, json       bool
 	page                *passkey.Signer   // that this command opened
 	quiet               bool              // the shell has the screen: ask nobody anything
@@ -48,17 +52,15 @@ func (o *options) flags(root *cobra.Command) {
 			home = filepath.Join(dir, ".coffer")
 		}
 	}
-	f.StringVar(&o.home, "home", home, "folder with the pinned charter (COFFER_HOME)")
+	f.StringVar(&o.home, "home", home, "folder with the pinned charter and what followed it (COFFER_HOME)")
 	f.StringVar(&o.as, "as", os.Getenv("COFFER_AS"), "your name in the charter (COFFER_AS)")
 	f.StringVar(&o.key, "key", os.Getenv("COFFER_KEY"), "your SSH key: a private key file, or a .pub file for ssh-agent (COFFER_KEY)")
 	f.BoolVar(&o.passkey, "passkey", o.key == passkeyWord, "sign with a passkey, on a page in your browser (COFFER_KEY=passkey)")
 	complete(root, "as", o.names)
 	f.StringVar(&o.addr, "addr", os.Getenv("COFFER_ADDR"), "host:port of the coordinator, if not the charter's (COFFER_ADDR)")
+	f.StringArrayVar(&o.signers, "signer", nil, "NAME=HOST:PORT of a signer's own endpoint, if not the one that it announced; may be given several times")
 	cli.JSONFlag(root, &o.json)
 }
-
-func (o *options) charterFile() string { return filepath.Join(o.home, "charter.json") }
-func (o *options) pinFile() string     { return filepath.Join(o.home, "charter.pin") }
 
 // signer opens the user's key.
 func (o *options) signer() (credential.Signer, error) {
@@ -86,59 +88,93 @@ func (o *options) signer() (credential.Signer, error) {
 	return o.opened, nil
 }
 
-// client is a connection to a coordinator, and the charter that it is judged by.
+// client is a connection to a coordinator, and the authority that it is judged by.
 type client struct {
-	charter *charter.Charter
+	home    *home
+	charter *charter.Charter // in force
 	conn    *grpc.ClientConn
 	api     pb.CoordinatorClient
 	name    string // the coordinator's in the charter
+	peer    identity.ID
 	addr    string
 }
 
-func (o *options) dial(ctx context.Context) (*client, error) {
-	_, file, err := o.charter(ctx)
+// dial connects to the coordinator, once the home knows what the cluster's authority
+// has come to. A version that this brought may name another coordinator.
+func (o *options) dial(ctx context.Context, talk io.Writer) (*client, error) {
+	h, err := o.openComplete(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return o.dialDesk(file)
+	c, err := o.connect(h)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.catchUp(ctx, talk); err != nil {
+		return nil, errors.Join(err, c.conn.Close())
+	}
+	if now, ok := h.inForce().Coordinator(c.name); ok && now.Peer == c.peer {
+		c.charter = h.inForce()
+		return c, nil
+	}
+	if err := c.conn.Close(); err != nil {
+		return nil, err
+	}
+	return o.connect(h)
 }
 
-// dialDesk connects to the coordinator that --addr means, or to the charter's first.
-func (o *options) dialDesk(file *charter.File) (*client, error) {
-	c := file.Charter
+// connect is a connection to the coordinator that --addr means, or to the charter's first.
+func (o *options) connect(h *home) (*client, error) {
+	c := h.inForce()
 	if len(c.Coordinators) == 0 {
 		return nil, errors.New("the charter lists no coordinator")
 	}
 	// With several coordinators, --addr says which one is meant; each has its own key.
 	one := c.Coordinators[0]
-	addr, ok := file.CoordinatorAddress(one.Name)
+	at, ok := h.address(one.Peer)
+	addr := at.GRPC
 	if o.addr != "" {
 		for _, other := range c.Coordinators {
-			if a, ok := file.CoordinatorAddress(other.Name); ok && a == o.addr {
+			if a, ok := h.address(other.Peer); ok && a.GRPC == o.addr {
 				one = other
 			}
 		}
 		addr, ok = o.addr, true
 	}
 	if !ok {
-		return nil, cli.Usagef("the charter file has no address of coordinator %q: give --addr or COFFER_ADDR", one.Name)
+		return nil, cli.Usagef("no card has an address of coordinator %q: give --addr or COFFER_ADDR", one.Name)
 	}
 	conn, err := o.reach(c, one.Peer, addr)
 	if err != nil {
 		return nil, fmt.Errorf("coordinator %q at %s: %w", one.Name, addr, err)
 	}
-	return &client{charter: c, conn: conn, api: pb.NewCoordinatorClient(conn), name: one.Name, addr: addr}, nil
+	return &client{home: h, charter: c, conn: conn, api: pb.NewCoordinatorClient(conn), name: one.Name, peer: one.Peer, addr: addr}, nil
 }
 
 // with runs f against the coordinator, with a deadline for single answers.
 func (o *options) with(cmd *cobra.Command, f func(ctx context.Context, c *client) error) (err error) {
 	defer func() { o.endPage(err) }()
-	c, err := o.dial(cmd.Context())
+	c, err := o.dial(cmd.Context(), cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}
 	defer c.conn.Close()
 	return o.ungranted(c.explain(f(cmd.Context(), c)))
+}
+
+// withHome runs f with the newest that anybody who answers has; nobody need.
+func (o *options) withHome(cmd *cobra.Command, f func(h *home) error) error {
+	h, err := o.openComplete(cmd.Context())
+	if err != nil {
+		return err
+	}
+	if c, err := o.connect(h); err == nil {
+		err := c.catchUp(cmd.Context(), cmd.ErrOrStderr())
+		if err := errors.Join(err, c.conn.Close()); err != nil {
+			return err
+		}
+	}
+	return f(h)
 }
 
 // explain adds to what the coordinator, or nobody, answered what to do about it.
@@ -205,12 +241,24 @@ func (c *client) wallets(ctx context.Context) (map[string]*wallet.Record, error)
 	return out, nil
 }
 
+func (c *client) decide(i *intent.Intent) policy.Decision {
+	return approval.Weigh(c.under(c.charter), i, i.Digest(), nil).Decision
+}
+
+// mayEnd says why a no of as would not end an intent, and "" if it does.
+func (c *client) mayEnd(s *shown, signed approval.Signed) string {
+	for _, r := range approval.Weigh(s.under, s.intent, s.id, []approval.Signed{signed}).Refused {
+		return r.Text
+	}
+	return ""
+}
+
 func (c *client) openWallet(record *pb.SignedRecord) (*wallet.Record, error) {
 	signed, err := wallet.FromProto(record)
 	if err != nil {
 		return nil, fmt.Errorf("the coordinator shows a wallet record that cannot be read: %w", err)
 	}
-	r, err := signed.Open(c.charter.Only())
+	r, err := signed.Open(c.home.ledger.Charter)
 	if err != nil {
 		return nil, fmt.Errorf("the coordinator shows a wallet record that does not verify, do not use its address: %w", err)
 	}
@@ -249,40 +297,65 @@ func didYouMean(err error, word string, known []string) error {
 // shown is an intent with what this program verified, decoded and counted itself.
 // Of view only what nobody can sign is used: the stage and the sentences about it.
 type shown struct {
-	charter  *charter.Charter
+	charter  *charter.Charter // in force
+	made     *charter.Charter // the version that the intent names
+	under    approval.Under
 	id       canon.Digest
 	intent   *intent.Intent
 	lines    []intent.Line
 	rules    []string // those that match, in words
 	weighed  approval.Weighed
+	frozen   []string // freezes that stop it
 	verdicts []signerSays
 	view     *pb.IntentView
 	address  string // of the wallet that a ceremony made, derived here from its record
 }
 
 // open verifies what the coordinator shows of an intent: the initiator's signature
-// under the pinned charter, that the bytes are the ones with this ID, every signer's
-// verdict, and that the transaction is the one that was asked for. One thing that does
-// not verify condemns all of it: a coordinator that lies once is not asked twice.
+// under the version of the charter that the intent names, that the bytes are the ones
+// with this ID, every signer's verdict, and that the transaction is the one that was
+// asked for. One thing that does not verify condemns all of it: a coordinator that lies
+// once is not asked twice.
 func (c *client) open(view *pb.IntentView) (*shown, error) {
 	if view.GetIntent() == nil {
 		return nil, errors.New("the coordinator answered without an intent")
 	}
 	clean(view)
 	signed := intent.Signed{Raw: view.Intent.Raw, Signature: view.Intent.Signature}
-	i, _, err := signed.Open(c.charter)
+	i, _, made, err := signed.OpenUnder(c.home.ledger.Charter)
 	if err != nil {
 		return nil, fmt.Errorf("the coordinator shows an intent that does not verify, do not approve it: %w", err)
 	}
 	if id := i.Digest(); id.String() != view.Id {
 		return nil, fmt.Errorf("the coordinator shows intent %s under the ID %s: do not trust it", id.Short(), view.Id)
 	}
-	s := &shown{charter: c.charter, id: i.Digest(), intent: i, lines: intent.Describe(i, c.charter), view: view}
+	s := &shown{charter: c.charter, made: made, under: c.under(made), id: i.Digest(), intent: i, lines: intent.Describe(i, made), view: view}
 	c.count(s)
+	s.frozen = c.home.stops(i)
 	if s.verdicts, err = c.verdicts(s); err != nil {
 		return nil, err
 	}
 	return s, c.checkResult(s)
+}
+
+// stops are, in words, the freezes that keep signers from signing an intent now.
+func (h *home) stops(i *intent.Intent) (out []string) {
+	frozen := h.ledger.Frozen()
+	ids := slices.Clone(frozen.Person(i.Initiator))
+	if i.Kind != intent.Cancel { // which moves nothing and takes the place of what would
+		ids = append(ids, frozen.Wallet(i.Wallet)...)
+	}
+	for _, f := range h.ledger.Freezes() {
+		if slices.Contains(ids, f.ID) {
+			out = append(out, freezeWords(f))
+		}
+	}
+	return out
+}
+
+// under is what an intent is judged by here, as the signers judge it.
+func (c *client) under(made *charter.Charter) approval.Under {
+	return approval.Under{Force: c.charter, Made: made, Frozen: c.home.ledger.Frozen().People, Lists: c.home.ledger.Lists(), Now: unixNow()}
 }
 
 // count tallies the approvals and asks the rules, as the signers do.
@@ -291,14 +364,17 @@ func (c *client) count(s *shown) {
 	for _, m := range s.view.Statements {
 		statements = append(statements, approval.Signed{Raw: m.GetRaw(), Signature: m.GetSignature()})
 	}
-	s.weighed = c.weigh(s.intent, time.Now().Unix(), statements...)
+	// What signers were told without the coordinator counts too.
+	statements = append(statements, c.home.ledger.Orders(s.id)...)
+	s.weighed = approval.Weigh(s.under, s.intent, s.id, statements)
 	for _, name := range s.weighed.Decision.Matched {
-		s.rules = append(s.rules, c.charter.RuleWords(name))
+		if words := s.charter.RuleWords(name); words != "" {
+			s.rules = append(s.rules, words)
+		}
+		if words := s.made.RuleWords(name); words != "" && words != s.charter.RuleWords(name) {
+			s.rules = append(s.rules, words+fmt.Sprintf(" (version %d, under which it was made)", s.made.Version))
+		}
 	}
-}
-
-func (c *client) weigh(i *intent.Intent, now int64, statements ...approval.Signed) approval.Weighed {
-	return approval.Weigh(approval.Under{Force: c.charter, Made: c.charter, Now: now}, i, i.Digest(), statements)
 }
 
 // checkResult verifies what the coordinator says came of an intent.
@@ -342,7 +418,7 @@ func (c *client) checkResult(s *shown) error {
 		if from.String() != s.intent.Account {
 			return bad("a transaction signed by %s, not by %s", from, s.intent.Account)
 		}
-		for _, m := range evm.Compare(s.intent, c.charter, from, u) {
+		for _, m := range evm.Compare(s.intent, s.made, from, u) {
 			return bad("a transaction that is not what was asked for: %s", m)
 		}
 		if got := evm.Hash(raw); fmt.Sprintf("0x%x", got) != hash {

@@ -142,17 +142,17 @@ func TestWaitPastRestart(t *testing.T) {
 	d := newDesk(t, w.File, "")
 	id := d.must("alice", "pay", "1", "ETH", cluster.Supplier, "--from", "treasury", "--ref", "INV-1")
 	done := make(chan result, 1)
-	talk := make(talkLines, 100)
+	said := make(talk, 100)
 	go func() {
 		var stdout bytes.Buffer
-		code := cli.Run(t.Context(), command(), []string{"--home", d.home, "--as", "alice", "--key", d.keys["alice"], "show", id, "--wait", "--timeout", "60s"}, &stdout, talk)
+		code := cli.Run(t.Context(), command(), []string{"--home", d.home, "--as", "alice", "--key", d.keys["alice"], "show", id, "--wait", "--timeout", "60s"}, &stdout, said)
 		done <- result{code: code, stdout: stdout.String()}
 	}()
-	talk.until(t, "approval: waits for approvals")
+	said.until(t, "approval: waits for approvals")
 	w.StopDesk()
-	talk.until(t, "the coordinator is away")
+	said.until(t, "the coordinator is away")
 	w.StartDesk()
-	talk.until(t, "approval: waits for approvals")
+	said.until(t, "approval: waits for approvals")
 	for _, who := range []string{"bob", "carol"} {
 		d.must(who, "approve", id, "--yes")
 	}
@@ -161,12 +161,12 @@ func TestWaitPastRestart(t *testing.T) {
 	}
 }
 
-// talkLines are what somebody writes, for another to wait for.
-type talkLines chan string
+// talk is what somebody writes, for another to wait for.
+type talk chan string
 
-func (l talkLines) Write(b []byte) (int, error) { l <- string(b); return len(b), nil }
+func (l talk) Write(b []byte) (int, error) { l <- string(b); return len(b), nil }
 
-func (l talkLines) until(t *testing.T, want string) {
+func (l talk) until(t *testing.T, want string) {
 	t.Helper()
 	late := time.After(30 * time.Second)
 	for {

@@ -10,11 +10,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"coffer/authority"
 	"coffer/canon"
 	"coffer/charter"
 	"coffer/internal/cli"
 	pb "coffer/proto/coffer/v1"
-	"coffer/store"
 )
 
 func joinCommand(o *options) *cobra.Command {
@@ -34,8 +34,16 @@ the coordinator when they are needed, and each is verified here.`,
 			if err := file.VerifyPresent(); err != nil {
 				return &cli.ExitError{Code: cli.Refused, Err: err}
 			}
-			got := file.Charter.Digest()
-			for _, line := range file.Charter.Describe() {
+			newest := file.Charter
+			if len(file.Records) > 0 {
+				ledger, err := authority.Open(file, unixNow())
+				if err != nil {
+					return &cli.ExitError{Code: cli.Refused, Err: err}
+				}
+				newest = ledger.InForce()
+			}
+			got := newest.Digest()
+			for _, line := range newest.Describe() {
 				fmt.Fprintln(cmd.ErrOrStderr(), line)
 			}
 			pin, err := cli.HeardDigest(digest, got)
@@ -45,27 +53,20 @@ the coordinator when they are needed, and each is verified here.`,
 			if pin != got {
 				return cli.Refusedf("the file's charter has digest %s, you gave %s: it is not the charter that you were told of", got, pin)
 			}
-			switch old, err := o.pin(); {
-			case errors.Is(err, fs.ErrNotExist):
-			case err != nil:
-				return err
-			case old != pin:
-				return cli.Refusedf("%s pins another charter, %s, and is never changed by join: use another --home", o.home, old)
-			}
-			if err := o.keep(file); err != nil {
-				return err
-			}
-			if err := store.WriteFile(o.pinFile(), []byte(got.String()+"\n"), 0o600); err != nil {
+			if err := o.joinWith(file, got); err != nil {
 				return err
 			}
 			text := "charter pinned"
+			if newest.Version > 1 {
+				text = fmt.Sprintf("charter pinned, version %d", newest.Version)
+			}
 			missing := file.Missing()
 			if len(missing) > 0 {
 				text += "; the signatures of " + strings.Join(missing.Strings(), ", ") + " come through the coordinator"
 			}
 			fmt.Fprintln(cmd.ErrOrStderr(), text)
 			if o.json {
-				return cli.JSON(cmd, map[string]any{"digest": got, "home": o.home, "missing": missing.Strings()})
+				return cli.JSON(cmd, map[string]any{"digest": got, "version": newest.Version, "home": o.home, "missing": missing.Strings()})
 			}
 			return nil
 		},
@@ -74,17 +75,49 @@ the coordinator when they are needed, and each is verified here.`,
 	return cmd
 }
 
-// pin is the digest that this user confirmed.
-func (o *options) pin() (canon.Digest, error) {
-	raw, err := os.ReadFile(o.pinFile())
-	if err != nil {
-		return canon.Digest{}, err
+// joinWith pins a charter file whose newest version somebody confirmed. A home that
+// pins the same cluster takes the file's records and goes back no version.
+func (o *options) joinWith(file *charter.File, newest canon.Digest) error {
+	first := file.Charter.Digest()
+	old, err := o.pins()
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		old = pins{first, first}
+	case err != nil:
+		return err
+	case old.first != first:
+		return cli.Refusedf("%s pins another charter, %s, and is never changed by join: use another --home", o.home, old.first)
 	}
-	pin, err := canon.ParseDigest(strings.TrimSpace(string(raw)))
+	records, err := fileRecords(file)
 	if err != nil {
-		return canon.Digest{}, fmt.Errorf("pin %s: %w", o.pinFile(), err)
+		return err
 	}
-	return pin, nil
+	root := file.Clone()
+	root.Records = nil
+	if err := o.keep(root); err != nil {
+		return err
+	}
+	if _, err := os.Stat(o.pinFile()); err != nil {
+		if err := o.writePins(old); err != nil {
+			return err
+		}
+	}
+	if len(records) == 0 {
+		return nil
+	}
+	h, err := o.open()
+	if err != nil {
+		return err
+	}
+	for _, r := range records {
+		if _, err := h.ledger.Add(r, unixNow()); lie(err) {
+			return &cli.ExitError{Code: cli.Refused, Err: err}
+		}
+	}
+	if _, ok := h.ledger.Charter(newest); !ok {
+		return cli.Refusedf("version %s does not take force after the records of %s", newest.Short(), o.home)
+	}
+	return h.save()
 }
 
 // keep writes a charter file, with the signatures that were fetched for it before.
@@ -102,29 +135,21 @@ func (o *options) keep(file *charter.File) error {
 	return charter.WriteFile(o.charterFile(), file)
 }
 
-// pinned opens the charter that this user pinned; operators' signatures may be missing.
-func (o *options) pinned() (*charter.File, error) {
-	pin, err := o.pin()
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, cli.Hint(fmt.Errorf("no charter is pinned in %s", o.home), "coffer join FILE pins one; --home or COFFER_HOME names another folder")
-	} else if err != nil {
+// openComplete opens the home, and gets operators' signatures that its charter lacks.
+func (o *options) openComplete(ctx context.Context) (*home, error) {
+	h, err := o.open()
+	var incomplete *charter.IncompleteError
+	if !errors.As(err, &incomplete) {
+		return h, err
+	}
+	file, _, err := o.pinned()
+	if err != nil {
 		return nil, err
 	}
-	return charter.OpenPresent(o.charterFile(), pin)
-}
-
-// charter opens the charter that this user pinned, with every operator's signature.
-func (o *options) charter(ctx context.Context) (*charter.Charter, *charter.File, error) {
-	file, err := o.pinned()
-	if err != nil {
-		return nil, nil, err
+	if err := o.fetchSignatures(ctx, file); err != nil {
+		return nil, err
 	}
-	if len(file.Missing()) > 0 {
-		if err := o.fetchSignatures(ctx, file); err != nil {
-			return nil, nil, err
-		}
-	}
-	return file.Charter, file, nil
+	return o.open()
 }
 
 // fetchSignatures gets the operators' signatures that a pinned charter lacks. Whoever
@@ -132,7 +157,12 @@ func (o *options) charter(ctx context.Context) (*charter.Charter, *charter.File,
 // pinned here, and a wrong one is named, because an operator or the coordinator lies.
 func (o *options) fetchSignatures(ctx context.Context, file *charter.File) error {
 	incomplete := &charter.IncompleteError{Missing: file.Missing()}
-	desk, err := o.dialDesk(file)
+	// Nothing is done under it yet; it says who the coordinator is.
+	ledger, err := authority.NewLedger(file.Charter, nil)
+	if err != nil {
+		return err
+	}
+	desk, err := o.connect(&home{o: o, root: file, ledger: ledger})
 	if err != nil {
 		return fmt.Errorf("%w (%w)", incomplete, err)
 	}

@@ -24,7 +24,7 @@ func pendingCommand(o *options) *cobra.Command {
 	f := filters{pending: true}
 	cmd := &cobra.Command{
 		Use:   "pending",
-		Short: "Show the intents that have not ended in full, decoded here, with each signer's own signed verdict",
+		Short: "Show what waits for people, in full: authority records, and intents with each signer's own signed verdict",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if mine && o.as == "" {
@@ -35,7 +35,15 @@ func pendingCommand(o *options) *cobra.Command {
 				if err != nil {
 					return err
 				}
+				acts, err := c.home.waiting()
+				if err != nil {
+					return err
+				}
+				if f.wallet != "" || f.by != "" || f.before != "" {
+					acts = nil // those are about intents
+				}
 				if mine {
+					acts = slices.DeleteFunc(acts, func(a *act) bool { return !c.home.wants(a, o.as) })
 					list = slices.DeleteFunc(list, func(s *shown) bool { return !s.wants(o.as) })
 				}
 				if !short {
@@ -44,7 +52,7 @@ func pendingCommand(o *options) *cobra.Command {
 						return err
 					}
 				}
-				return o.printList(cmd, list, more, short)
+				return o.printList(cmd, c.home, acts, list, more, short)
 			})
 		},
 	}
@@ -80,7 +88,7 @@ func historyCommand(o *options) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return o.printList(cmd, list, more, true)
+				return o.printList(cmd, c.home, nil, list, more, true)
 			})
 		},
 	}
@@ -215,15 +223,36 @@ func (c *client) refresh(ctx context.Context, list []*shown) error {
 	return g.Wait()
 }
 
-func (o *options) printList(cmd *cobra.Command, list []*shown, more, short bool) error {
+func (o *options) printList(cmd *cobra.Command, h *home, acts []*act, list []*shown, more, short bool) error {
 	if o.json {
+		records := []actReport{}
+		for _, a := range acts {
+			records = append(records, h.report(a, o.as))
+		}
 		reports := []report{}
 		for _, s := range list {
 			reports = append(reports, reportOf(s, o.as))
 		}
-		return cli.JSON(cmd, map[string]any{"intents": reports, "more": more})
+		return cli.JSON(cmd, map[string]any{"records": records, "intents": reports, "more": more})
 	}
 	w := cmd.OutOrStdout()
+	for n, a := range acts {
+		if short {
+			yours := ""
+			if h.wants(a, o.as) {
+				yours = "; YOU can sign it"
+			}
+			fmt.Fprintf(w, "%s  %s: %s%s\n", a.id.String()[:12], a.title, brevity(h.state(a)), yours)
+			continue
+		}
+		if n > 0 {
+			fmt.Fprintln(w)
+		}
+		printLines(w, h.actLines(a, o.as))
+	}
+	if len(acts) > 0 && len(list) > 0 && !short {
+		fmt.Fprintln(w)
+	}
 	for n, s := range list {
 		if short {
 			yours := ""
@@ -239,7 +268,7 @@ func (o *options) printList(cmd *cobra.Command, list []*shown, more, short bool)
 		}
 		printLines(w, lines(s, o.as, time.Now()))
 	}
-	if len(list) == 0 {
+	if len(list)+len(acts) == 0 {
 		fmt.Fprintln(cmd.ErrOrStderr(), "nothing")
 	}
 	if more && len(list) > 0 {

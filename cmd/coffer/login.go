@@ -107,15 +107,15 @@ passkey, which somebody has to touch, run this first. A grant approves nothing.`
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			defer func() { o.endPage(err) }()
-			file, err := o.pinned()
+			h, err := o.openComplete(cmd.Context())
 			if err != nil {
 				return err
 			}
-			key, err := o.signerOf(file.Charter)
+			key, err := o.signerOf(h.inForce())
 			if err != nil {
 				return err
 			}
-			source, err := o.source(file.Charter, nil)
+			source, err := o.source(h.inForce(), nil)
 			if err != nil {
 				return err
 			}
@@ -144,7 +144,7 @@ func logoutCommand(o *options) *cobra.Command {
 		Short: "Forget the grant, so that this machine's next command needs the key again",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			file, err := o.pinned()
+			file, _, err := o.pinned()
 			if err != nil {
 				return err
 			}

@@ -18,7 +18,8 @@ func command() *cobra.Command {
 	o.flags(root)
 	root.AddCommand(
 		payCommand(o), pendingCommand(o), showCommand(o), historyCommand(o),
-		approveCommand(o), rejectCommand(o), withdrawCommand(o), cancelCommand(o),
+		approveCommand(o), rejectCommand(o), withdrawCommand(o), vetoCommand(o), cancelCommand(o),
+		freezeCommand(o), unfreezeCommand(o), listCommand(o),
 		loginCommand(o), logoutCommand(o), statusCommand(o), walletCommand(o), charterCommand(o), joinCommand(o), enrolCommand(o),
 	)
 	return root

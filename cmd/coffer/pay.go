@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"time"
 
@@ -74,7 +75,7 @@ The same --ref pays once, however often the command runs.`,
 				if amount.Sign() == 0 {
 					return cli.Usagef("amount: zero pays nothing")
 				}
-				to, err := destination(c.charter, asset.Chain, args[2])
+				to, err := c.home.destination(asset.Chain, args[2])
 				if err != nil {
 					return err
 				}
@@ -97,8 +98,8 @@ The same --ref pays once, however often the command runs.`,
 	return cmd
 }
 
-// destination is an address, or the one that the charter's lists give a label to.
-func destination(c *charter.Charter, chain, text string) (string, error) {
+// destination is an address, or the one that a list gives a label to.
+func (h *home) destination(chain, text string) (string, error) {
 	if strings.HasPrefix(text, "0x") || strings.HasPrefix(text, "0X") {
 		to, err := evm.ParseAddress(text)
 		if err != nil {
@@ -106,17 +107,28 @@ func destination(c *charter.Charter, chain, text string) (string, error) {
 		}
 		return to.String(), nil
 	}
-	var labels []string
-	for _, list := range c.Destinations {
-		for _, d := range list.Entries {
+	var labels, found []string
+	for _, list := range h.inForce().Destinations {
+		if list.Kind == policy.ListSanctions {
+			continue
+		}
+		for _, d := range h.entries(list.Name) {
 			switch {
 			case d.Chain != chain:
-			case strings.EqualFold(d.Label, text): // the charter refuses labels of one chain that differ by case only
-				return d.Address, nil
-			default:
+			case !strings.EqualFold(d.Label, text):
 				labels = append(labels, d.Label)
+			case !slices.Contains(found, d.Address):
+				found = append(found, d.Address)
 			}
 		}
+	}
+	// Keepers of two lists may give one label to two addresses: neither is guessed at.
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+	default:
+		return "", cli.Usagef("destination %q is the label of %s on %s: give the address", text, strings.Join(found, " and of "), chain)
 	}
 	err := cli.Usagef("destination %q is no address (0x and 40 hex digits) and no label on %s (there are: %s)", text, chain, strings.Join(labels, ", "))
 	return "", didYouMean(err, text, labels)
@@ -190,7 +202,7 @@ func (o *options) submit(cmd *cobra.Command, ctx context.Context, c *client, i *
 	if w.expires <= 0 {
 		return cli.Usagef("--expires %s: a request must be good for some time, such as 24h", w.expires)
 	}
-	key, err := o.signer()
+	key, err := o.signerOf(c.charter)
 	if err != nil {
 		return err
 	}
@@ -279,7 +291,7 @@ func (c *client) finish(i *intent.Intent, as string, w *waiting, key credential.
 	if _, _, err := signed.Open(c.charter); err != nil {
 		return intent.Signed{}, err
 	}
-	decision := c.weigh(i, now.Unix()).Decision
+	decision := c.decide(i)
 	if decision.Outcome == policy.Deny && !w.anyway {
 		var texts []string
 		for _, r := range decision.Reasons {

@@ -131,7 +131,8 @@ func (c *client) verdict(s *shown, rec *pb.SignerVerdict) (*verdict.Verdict, err
 	if err != nil {
 		return nil, err
 	}
-	return v, v.About(signer.Name, c.charter.Cluster, c.charter.Digest(), s.id)
+	// Its signer may have judged under a version before or after the one that is in force here.
+	return v, v.About(signer.Name, c.charter.Cluster, v.Charter, s.id)
 }
 
 // line writes one labelled line.
@@ -139,18 +140,9 @@ func line(w io.Writer, label, format string, args ...any) {
 	fmt.Fprintf(w, "%-13s %s\n", label, fmt.Sprintf(format, args...))
 }
 
-// printLines writes labelled lines for people.
-func printLines(w io.Writer, lines []intent.Line) {
-	for _, l := range lines {
-		line(w, l.Label, "%s", l.Value)
-	}
-}
-
-// lines show an intent as this program decoded it, to as: on the terminal and on the
-// page of a passkey alike.
-func lines(s *shown, as string, now time.Time) []intent.Line {
-	var out []intent.Line
-	add := func(label, format string, args ...any) {
+// lines are an intent as this program decoded it, for as.
+func lines(s *shown, as string, now time.Time) (out []intent.Line) {
+	line := func(label, format string, args ...any) {
 		out = append(out, intent.Line{Label: label, Value: fmt.Sprintf(format, args...)})
 	}
 	for _, l := range s.lines {
@@ -160,56 +152,65 @@ func lines(s *shown, as string, now time.Time) []intent.Line {
 		case "until":
 			l.Value += " (" + relative(now, s.intent.Expires) + ")"
 		}
-		add(l.Label, "%s", l.Value)
+		line(l.Label, "%s", l.Value)
 	}
 	for _, text := range s.rules {
-		add("rule", "%s", text)
+		line("rule", "%s", text)
 	}
 	stage := stageName(s.view.Stage)
 	if s.view.Detail != "" {
 		stage += ": " + s.view.Detail
 	}
-	add("stage", "%s", stage)
+	line("stage", "%s", stage)
 	if s.view.Progress != "" && !over(s.view.Stage) {
-		add("just now", "%s", s.view.Progress)
+		line("just now", "%s", s.view.Progress)
 	}
 	for _, text := range s.texts(policy.Deny) {
-		add("denied", "%s", text)
+		line("denied", "%s", text)
+	}
+	for _, text := range s.frozen {
+		line("FROZEN", "%s", text)
 	}
 	for _, who := range s.approvers() {
-		add("approved by", "%s", who)
+		line("approved by", "%s", who)
 	}
 	for _, who := range s.weighed.Ended {
-		add("rejected by", "%s", who)
+		line("rejected by", "%s", who)
 	}
 	for _, text := range s.texts(policy.Wait) {
-		add("missing", "%s", text)
+		line("missing", "%s", text)
 	}
 	if s.wants(as) {
-		add("you", "can approve it: coffer approve %s", s.id.String()[:12])
+		line("you", "can approve it: coffer approve %s", s.id.String()[:12])
 	}
 	for _, says := range s.verdicts {
-		add("signer "+says.Signer, "%s", says.words(now))
+		line("signer "+says.Signer, "%s", says.words(now))
 	}
 	if s.address != "" {
-		add("address", "%s", s.address)
+		line("address", "%s", s.address)
 	}
 	if s.view.TxHash != "" {
-		add("transaction", "%s", s.view.TxHash)
-		add("signed by", "%s", strings.Join(s.view.SignedBy, ", "))
+		line("transaction", "%s", s.view.TxHash)
+		line("signed by", "%s", strings.Join(s.view.SignedBy, ", "))
 	}
 	if len(s.view.Sent) > 1 {
 		for n, v := range versionsOf(s) {
-			add(fmt.Sprintf("version %d", n+1), "%s, at most %s wei per gas, signed %s by %s", v.TxHash, v.FeeCap, v.Signed, strings.Join(v.SignedBy, ", "))
+			line(fmt.Sprintf("version %d", n+1), "%s, at most %s wei per gas, signed %s by %s", v.TxHash, v.FeeCap, v.Signed, strings.Join(v.SignedBy, ", "))
 		}
 	}
 	if s.view.Block != 0 {
-		add("block", "%d", s.view.Block)
+		line("block", "%d", s.view.Block)
 	}
 	if s.view.Stage == pb.Stage_STAGE_CONFIRMATION {
-		add("confirmed", "%d of %d", s.view.Confirmations, s.view.ConfirmationsWanted)
+		line("confirmed", "%d of %d", s.view.Confirmations, s.view.ConfirmationsWanted)
 	}
 	return out
+}
+
+func printLines(w io.Writer, lines []intent.Line) {
+	for _, l := range lines {
+		line(w, l.Label, "%s", l.Value)
+	}
 }
 
 // version is one transaction that was signed for an intent; at most one of them is mined.
@@ -304,16 +305,16 @@ func requestOf(s *shown) request {
 		Wallet: i.Wallet, Chain: i.Chain, Account: i.Account, Initiator: i.Initiator, Reference: i.Reference,
 		NotBefore: stamp(i.NotBefore), Expires: stamp(i.Expires), Cluster: i.Cluster, Charter: i.Charter,
 	}
-	if ch, ok := s.charter.Chain(i.Chain); ok {
+	if ch, ok := s.made.Chain(i.Chain); ok {
 		r.ChainID = ch.ChainID
 	}
-	if coin, ok := s.charter.NativeAsset(i.Chain); ok {
+	if coin, ok := s.made.NativeAsset(i.Chain); ok {
 		r.FeeCap, r.FeeAsset = policy.FormatAmount(i.FeeCap, coin.Decimals), coin.Symbol
 	}
 	switch i.Kind {
 	case intent.Transfer:
-		r.Nonce, r.Asset, r.To, r.ToLabel = &i.Nonce, i.Transfer.Asset, i.Transfer.To, s.charter.DestinationLabel(i.Chain, i.Transfer.To)
-		if a, ok := s.charter.Asset(i.Chain, i.Transfer.Asset); ok {
+		r.Nonce, r.Asset, r.To, r.ToLabel = &i.Nonce, i.Transfer.Asset, i.Transfer.To, s.made.DestinationLabel(i.Chain, i.Transfer.To)
+		if a, ok := s.made.Asset(i.Chain, i.Transfer.Asset); ok {
 			r.Amount = policy.FormatAmount(i.Transfer.Amount, a.Decimals)
 		}
 	case intent.Cancel:
@@ -356,6 +357,7 @@ type report struct {
 	Rules       []string         `json:"rules,omitempty"`   // those that match
 	Missing     []string         `json:"missing,omitempty"` // what they wait for
 	Denied      []string         `json:"denied,omitempty"`  // why they deny it
+	Frozen      []string         `json:"frozen,omitempty"`  // freezes that stop it
 	ApprovedBy  []string         `json:"approved_by,omitempty"`
 	RejectedBy  []string         `json:"rejected_by,omitempty"`
 	Yours       bool             `json:"yours,omitempty"` // whoever asks can approve it
@@ -375,7 +377,7 @@ type report struct {
 func reportOf(s *shown, as string) report {
 	r := report{
 		ID: s.id.String(), Kind: string(s.intent.Kind), Stage: stageName(s.view.Stage), Detail: s.view.Detail,
-		FailureCode: s.view.FailureCode, Request: requestOf(s), Rules: s.rules, Missing: s.texts(policy.Wait), Denied: s.texts(policy.Deny),
+		FailureCode: s.view.FailureCode, Request: requestOf(s), Rules: s.rules, Missing: s.texts(policy.Wait), Denied: s.texts(policy.Deny), Frozen: s.frozen,
 		ApprovedBy: s.approvers(), RejectedBy: s.weighed.Ended, Yours: s.wants(as),
 		Verdicts: s.verdicts, Address: s.address, TxHash: s.view.TxHash, SignedBy: s.view.SignedBy, Versions: versionsOf(s), Block: s.view.Block,
 		Updated: time.UnixMilli(s.view.Updated).UTC().Format(time.RFC3339),
@@ -410,13 +412,22 @@ func showCommand(o *options) *cobra.Command {
 	var wait bool
 	var timeout time.Duration
 	cmd := &cobra.Command{
-		Use:   "show INTENT",
-		Short: "Show one intent in full, decoded here, with each signer's own signed verdict",
-		Args:  cobra.ExactArgs(1),
+		Use:   "show INTENT|ID|FILE",
+		Short: "Show an intent in full, decoded here, with each signer's own signed verdict; or an authority record",
+		Long: `An authority record is a version of the charter or of a list, a freeze, an unfreeze, or orders about
+an intent. FILE holds one as a line; --json prints it so.`,
+		Args: cobra.ExactArgs(1),
 
-		ValidArgsFunction: o.completeIntents(false),
+		ValidArgsFunction: positions(func(string) []string { return append(o.records(""), o.intents(false)...) }),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.with(cmd, func(ctx context.Context, c *client) error {
+				a, err := c.home.find(args[0])
+				if err != nil {
+					return err
+				}
+				if a != nil {
+					return c.home.printAct(cmd, a)
+				}
 				s, err := c.get(ctx, args[0])
 				if err != nil {
 					return err
