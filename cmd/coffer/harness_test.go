@@ -105,7 +105,7 @@ var unstable = []struct {
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d`), "<time>"},
 	{regexp.MustCompile(`\((in )?\d+ (s|min|h|d)( \d+ (min|h))?( ago)?\)`), "(${1}<while>${5})"},
 	{regexp.MustCompile(`answers in [0-9.]+(µs|ms|s)`), "answers in <while>"},
-	{regexp.MustCompile(`"(round_trip_us|clock_ahead_ms)": -?\d+`), `"$1": <number>`},
+	{regexp.MustCompile(`"(round_trip_us|clock_ahead_ms|audit_size)": -?\d+`), `"$1": <number>`},
 	{regexp.MustCompile(`"fee_cap": "0\.000\d+"`), `"fee_cap": "<fee>"`},
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "<address>"},
 	{regexp.MustCompile(`at most 0\.000\d+ ETH`), "at most <fee>"},

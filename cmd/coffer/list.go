@@ -39,6 +39,7 @@ func pendingCommand(o *options) *cobra.Command {
 				if err != nil {
 					return err
 				}
+				acts = append([]*act{}, acts...)
 				if f.wallet != "" || f.by != "" || f.before != "" {
 					acts = nil // those are about intents
 				}
@@ -225,15 +226,15 @@ func (c *client) refresh(ctx context.Context, list []*shown) error {
 
 func (o *options) printList(cmd *cobra.Command, h *home, acts []*act, list []*shown, more, short bool) error {
 	if o.json {
-		records := []actReport{}
-		for _, a := range acts {
-			records = append(records, h.report(a, o.as))
-		}
 		reports := []report{}
 		for _, s := range list {
 			reports = append(reports, reportOf(s, o.as))
 		}
-		return cli.JSON(cmd, map[string]any{"records": records, "intents": reports, "more": more})
+		out := map[string]any{"intents": reports, "more": more}
+		if acts != nil {
+			out["records"] = h.reports(acts)
+		}
+		return cli.JSON(cmd, out)
 	}
 	w := cmd.OutOrStdout()
 	for n, a := range acts {

@@ -43,7 +43,7 @@ type signerRow struct {
 // headRow is where a signer stands, under its own signature.
 type headRow struct {
 	Charter uint64   `json:"charter_version"`
-	Age     string   `json:"age"`
+	Time    int64    `json:"time"` // Unix seconds, by its own clock
 	Differs []string `json:"differs,omitempty"` // from what is known here
 	AuditAt uint64   `json:"audit_size"`
 	Direct  bool     `json:"direct"` // heard from the signer, not through the coordinator
@@ -53,7 +53,7 @@ type headRow struct {
 // headRow compares a signer's head with the home's own ledger.
 func (h *home) headRow(head authority.Head, direct bool) *headRow {
 	own := h.ledger.Head(head.Signer, 0, canon.Digest{}, 0)
-	r := &headRow{Charter: head.Version, Age: relative(time.Now(), head.Time), AuditAt: head.AuditSize, Direct: direct, head: head}
+	r := &headRow{Charter: head.Version, Time: head.Time, AuditAt: head.AuditSize, Direct: direct, head: head}
 	if head.Charter != own.Charter {
 		r.Differs = append(r.Differs, fmt.Sprintf("charter: version %d in force there, version %d here", head.Version, own.Version))
 	}
@@ -97,9 +97,12 @@ func (r signerRow) stands() (text string) {
 	case r.Head == nil:
 		text = "; no head of it"
 	case len(r.Head.Differs) > 0:
-		text = fmt.Sprintf("; its head, %s, DIFFERS: %s", r.Head.Age, strings.Join(r.Head.Differs, ", "))
+		text = "; its head DIFFERS: " + strings.Join(r.Head.Differs, ", ")
 	default:
-		text = fmt.Sprintf("; charter version %d, same freezes and lists, %s", r.Head.Charter, r.Head.Age)
+		text = fmt.Sprintf("; charter version %d, same freezes and lists", r.Head.Charter)
+	}
+	if r.Head != nil && time.Since(time.Unix(r.Head.Time, 0)) > stale {
+		text += " (said " + relative(time.Now(), r.Head.Time) + ")"
 	}
 	if r.Reachable && !r.Fresh {
 		text += "; NOT FRESH: too few others stand where it stands, it signs nothing"
