@@ -89,6 +89,14 @@ func TestPasskey(t *testing.T) {
 
 	w := cluster.NewTreasury(t, func(c *cluster.Config) { c.Cards = []string{strings.TrimSpace(r.stdout)} }).Fund()
 	d := newDesk(t, w.File, "")
+	url, done = paged(t, d.home, "bob", "login")
+	b.Open(url)
+	picture(t, b, "login")
+	b.Press("log in")
+	b.Says("Done.")
+	if r := <-done; r.code != cli.Done || !strings.Contains(r.stdout, "bob may read") {
+		t.Fatalf("exit %d: %s%s", r.code, r.stdout, r.stderr)
+	}
 	pay := func(ref string) string {
 		return d.must("alice", "pay", "1.5", "ETH", cluster.Supplier, "--from", "treasury", "--ref", ref)
 	}
@@ -126,7 +134,7 @@ func TestPasskey(t *testing.T) {
 	if after := d.must("carol", "approve", id, "--yes"); !strings.Contains(after, id) {
 		t.Fatal(after)
 	}
-	if r := d.run("", "show", id, "--wait", "--timeout", "60s"); r.code != cli.Done || !strings.Contains(r.stdout, "bob of exchange") {
+	if r := d.run("carol", "show", id, "--wait", "--timeout", "60s"); r.code != cli.Done || !strings.Contains(r.stdout, "bob of exchange") {
 		t.Fatalf("exit %d: %s%s", r.code, r.stdout, r.stderr)
 	}
 
@@ -146,7 +154,7 @@ func TestPasskey(t *testing.T) {
 	if r := <-done; r.code != cli.Done || !strings.Contains(r.stdout, "reject "+id) {
 		t.Fatalf("exit %d: %s%s", r.code, r.stdout, r.stderr)
 	}
-	if r := d.run("", "show", id, "--wait", "--timeout", "60s"); r.code == cli.Done || !strings.Contains(r.stdout+r.stderr, "reject") {
+	if r := d.run("carol", "show", id, "--wait", "--timeout", "60s"); r.code == cli.Done || !strings.Contains(r.stdout+r.stderr, "reject") {
 		t.Fatalf("exit %d: %s%s", r.code, r.stdout, r.stderr)
 	}
 }
