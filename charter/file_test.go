@@ -500,3 +500,51 @@ func TestParseRefuses(t *testing.T) {
 		t.Error("junk parses")
 	}
 }
+
+// Whatever byte of a signed file is another, it does not verify, or is the same file
+// with another space in it.
+func TestEachByteOfAFile(t *testing.T) {
+	f := newWorld(t).signed(t)
+	raw, err := f.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	verified, cards := 0, bytes.Index(raw, []byte(`"cards"`))
+	for i := range raw {
+		// TestVerifyCards looks at each byte of a card.
+		if i > cards && i%16 != 0 {
+			continue
+		}
+		altered := slices.Clone(raw)
+		altered[i] ^= 1
+		if raw[i] == ' ' {
+			if i%40 != 0 {
+				continue
+			}
+			altered[i] = '\t' // the one way in which a byte may be another
+		}
+		got, err := charter.ParseFile(altered)
+		if err != nil || got.Verify() != nil {
+			continue
+		}
+		verified++
+		if again, err := got.Marshal(); err != nil || !bytes.Equal(again, raw) {
+			t.Fatalf("byte %d altered (%q): it verifies and says something else", i, altered[max(0, i-20):min(len(raw), i+20)])
+		}
+	}
+	if verified == 0 {
+		t.Error("nothing verifies: the test looks at nothing")
+	}
+	// The signed bytes themselves: each is under each signature.
+	encoded := f.Charter.Encode()
+	for i := range encoded {
+		altered := slices.Clone(encoded)
+		altered[i] ^= 1
+		for _, s := range f.Signatures {
+			signer, _ := f.Charter.Signer(s.Signer)
+			if signer.Peer.Verify(altered, s.Signature) == nil {
+				t.Fatalf("byte %d of the canonical form is not signed", i)
+			}
+		}
+	}
+}

@@ -83,6 +83,7 @@ func TestFrozenFile(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	raw := newWorld(f).file(f).Charter.Encode()
 	f.Add(raw)
+	f.Add(rich(f).Encode())
 	f.Add((&charter.Charter{}).Encode())
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		c, err := charter.Parse(raw)
