@@ -29,6 +29,9 @@ var Metrics = []observe.Def{
 	{Name: "coffer_coordinator_chain_up", Kind: observe.Gauge, Labels: []string{"chain"}, Help: "1 while one of the chain's endpoints answers"},
 	{Name: "coffer_coordinator_chain_block", Kind: observe.Gauge, Labels: []string{"chain"}, Help: "number of the newest block"},
 	{Name: "coffer_coordinator_chain_head_age_seconds", Kind: observe.Gauge, Labels: []string{"chain"}, Help: "age of the newest block; a chain that seals on demand has old ones"},
+	{Name: "coffer_coordinator_charter_version", Kind: observe.Gauge, Help: "version of the charter in force here"},
+	{Name: "coffer_coordinator_freezes", Kind: observe.Gauge, Labels: []string{"scope"}, Help: "freezes that nobody lifted, of the cluster, wallets and people"},
+	{Name: "coffer_coordinator_records_pending", Kind: observe.Gauge, Labels: []string{"kind"}, Help: "versions of the charter, lists and unfreezes that wait for people, a delay or signers"},
 	{Name: "coffer_coordinator_audit_entries", Kind: observe.Gauge, Help: "entries of the audit log"},
 	{Name: "coffer_coordinator_write_failed", Kind: observe.Gauge, Labels: []string{"what"}, Help: "1 when audit log or store refuse all since a write failed; the daemon ends at once then, so only the last moment shows it"},
 	{Name: "coffer_coordinator_disk_free_bytes", Kind: observe.Gauge, Help: "room left where the data directory is"},
@@ -136,6 +139,7 @@ func (c *Coordinator) gauges(set observe.Set) {
 			set("coffer_coordinator_chain_head_age_seconds", max(0, now.Sub(h.at).Seconds()), name)
 		}
 	}
+	c.recordGauges(set)
 	set("coffer_coordinator_audit_entries", float64(c.audit.Size()))
 	for what, err := range c.writeErrors() {
 		set("coffer_coordinator_write_failed", observe.Bool(err != nil), what)

@@ -18,6 +18,7 @@ import (
 	"coffer/charter"
 	"coffer/hook"
 	"coffer/intent"
+	"coffer/observe"
 	pb "coffer/proto/coffer/v1"
 )
 
@@ -309,6 +310,27 @@ func (c *Coordinator) checkListed(now *charter.Charter) {
 	text := fmt.Sprintf("version %d of the charter does not list coordinator %q with identity %s: no signer answers it any more", now.Version, c.settings.Name, c.key.ID())
 	c.log.Error("this coordinator is not in the charter", "why", text)
 	c.seen.hooks.Fire(hook.Event{Name: hook.Alarm, Subject: c.settings.Name, Text: text}, text)
+}
+
+// recordGauges counts what is frozen and what is about to change.
+func (c *Coordinator) recordGauges(set observe.Set) {
+	set("coffer_coordinator_charter_version", float64(c.inForce().Version))
+	freezes := map[string]int{authority.ScopeCluster: 0, authority.ScopeWallet: 0, authority.ScopePerson: 0}
+	pending := map[authority.Kind]int{authority.KindCharter: 0, authority.KindList: 0, authority.KindUnfreeze: 0}
+	if b := c.book.Load(); b != nil {
+		for _, h := range b.Freezes() {
+			freezes[h.Freeze.Scope]++
+		}
+		for _, p := range b.Pending() {
+			pending[p.Kind]++
+		}
+	}
+	for scope, n := range freezes {
+		set("coffer_coordinator_freezes", float64(n), scope)
+	}
+	for kind, n := range pending {
+		set("coffer_coordinator_records_pending", float64(n), string(kind))
+	}
 }
 
 // Exchange takes authority records of anybody, and answers what the caller lacks: each
