@@ -15,6 +15,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"coffer/policy"
 )
 
 // ComposeConfig says where the containers' file is and what is told.
@@ -308,6 +310,22 @@ func (c *containers) as(ctx context.Context, person string, progress func(string
 	return c.run(ctx, progress, append([]string{"run", "--rm", "--no-deps", "-T", person}, args...)...)
 }
 
+func (c *containers) signerSays(ctx context.Context, name string, args ...string) (stdout string, code int, err error) {
+	return c.run(ctx, nil, append([]string{"exec", "-T", service(name), "/coffer-signer", "--dir", "/data"}, args...)...)
+}
+
+// hold pauses a container, by docker, which is quicker than docker-compose: a session
+// takes a second or two.
+func (c *containers) hold(ctx context.Context, name string) error {
+	_, _, err := command(ctx, nil, c.docker, "pause", c.ids[service(name)])
+	return err
+}
+
+func (c *containers) letGo(ctx context.Context, name string) error {
+	_, _, err := command(ctx, nil, c.docker, "unpause", c.ids[service(name)])
+	return err
+}
+
 func (c *containers) fund(ctx context.Context, to string, ether int64) error {
 	_, _, err := c.run(ctx, nil, "exec", "-T", "chain", "/coffer-demo", "fund", to, strconv.FormatInt(ether, 10))
 	return err
@@ -374,58 +392,39 @@ func (c *containers) actBack(ctx context.Context, result *Result) (*Act, error) 
 	return a, c.ready(ctx, len(signers))
 }
 
-// errEarly says that a session was over before a signer's container was paused.
-var errEarly = errors.New("the session was over before a signer could be paused")
-
-// earlyTries is how often actPaused tries to be quicker than the session.
-const earlyTries = 3
-
 // actPaused freezes a signer's container in the middle of a session: its connections
-// stay open and nothing answers. It pays again when the session was quicker.
+// stay open and nothing answers.
 func (c *containers) actPaused(ctx context.Context, result *Result) (*Act, error) {
+	start, act := time.Now(), len(result.Acts)+1
 	for try := 1; ; try++ {
-		a, err := c.payPaused(ctx, result)
-		if try == earlyTries || !errors.Is(err, errEarly) {
-			return a, err
+		w, paused, err := c.inSession(ctx, act, smallAmount)
+		if err != nil {
+			return nil, err
 		}
-		c.say("%v; once more", err)
-		c.again++
+		want, err := policy.ParseAmount(smallAmount, etherDecimals)
+		if err != nil {
+			return nil, err
+		}
+		a, err := c.paid(ctx, w, result, act, fmt.Sprintf("signer %s is paused in mid-session; the others finish", paused), want, start)
+		if err != nil {
+			return nil, err
+		}
+		c.say("signer %s goes on", paused)
+		if err := c.letGo(ctx, paused); err != nil {
+			return nil, err
+		}
 		if err := c.ready(ctx, len(signers)); err != nil {
 			return nil, err
 		}
-	}
-}
-
-func (c *containers) payPaused(ctx context.Context, result *Result) (*Act, error) {
-	paused, failed := "", error(nil)
-	c.overheard = func(line string) {
-		// Such as "signing: a: preparing the session".
-		parts := strings.SplitN(line, ": ", 3)
-		if paused != "" || len(parts) < 3 || !strings.Contains(parts[2], "preparing") {
-			return
+		if !slices.Contains(a.Signers, paused) {
+			return a, nil
 		}
-		paused = parts[1]
-		c.say("pausing the container of signer %s in the middle of the session", paused)
-		// By docker, which is quicker than docker-compose: the session takes a second or two.
-		_, _, failed = command(ctx, nil, c.docker, "pause", c.ids[service(paused)])
+		if try == earlyTries {
+			return nil, fmt.Errorf("%w: signer %s had signed", errEarly, paused)
+		}
+		c.say("signer %s had signed; once more", paused)
+		c.again++
 	}
-	a, err := c.pay(ctx, result, "", smallAmount)
-	c.overheard = nil
-	if err = errors.Join(err, failed); err != nil {
-		return nil, err
-	}
-	if paused == "" {
-		return nil, errEarly
-	}
-	c.say("signer %s goes on", paused)
-	if _, _, err := c.run(ctx, nil, "unpause", service(paused)); err != nil {
-		return nil, err
-	}
-	if slices.Contains(a.Signers, paused) {
-		return nil, fmt.Errorf("%w: signer %s had signed", errEarly, paused)
-	}
-	a.Name = fmt.Sprintf("signer %s is paused in mid-session; the others finish", paused)
-	return a, c.ready(ctx, len(signers))
 }
 
 // end takes everything down. When the story failed, the containers' last words first.

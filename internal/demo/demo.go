@@ -54,7 +54,7 @@ type Quorum struct {
 // Act is one scene and its end.
 type Act struct {
 	Name     string              `json:"name"`
-	Outcome  string              `json:"outcome"` // mined or refused
+	Outcome  string              `json:"outcome"` // mined, refused or frozen
 	Reasons  map[string][]string `json:"reasons"` // by signer
 	TxHash   string              `json:"tx_hash,omitempty"`
 	RawTx    string              `json:"raw_tx,omitempty"`
@@ -115,6 +115,11 @@ type venue interface {
 	setup(ctx context.Context) error
 	// as runs coffer as one person; progress gets what it says on stderr, by lines.
 	as(ctx context.Context, person string, progress func(string), args ...string) (stdout string, code int, err error)
+	// signerSays runs coffer-signer as the operator of one signer.
+	signerSays(ctx context.Context, name string, args ...string) (stdout string, code int, err error)
+	// hold stops one signer where it is, as if its machine hung; letGo has it go on.
+	hold(ctx context.Context, name string) error
+	letGo(ctx context.Context, name string) error
 	// fund pays from the dev chain's faucet.
 	fund(ctx context.Context, to string, ether int64) error
 	// balance asks the chain what an address owns, in wei.
@@ -133,6 +138,8 @@ type story struct {
 	overheard func(line string)
 	// again counts the payments that were made once more, each with a reference of its own.
 	again int
+	// frozen is the payment that actFreeze left behind.
+	frozen *underway
 }
 
 func newStory(talk io.Writer) *story {
@@ -174,7 +181,7 @@ func (s *story) play(ctx context.Context) (*Result, error) {
 	}); err != nil {
 		return nil, err
 	}
-	if err := s.acts(ctx, result, s.actPayment, s.actRefusal); err != nil {
+	if err := s.acts(ctx, result, s.actPayment, s.actRefusal, s.actFreeze, s.actUnfreeze); err != nil {
 		return nil, err
 	}
 	return result, nil
@@ -217,49 +224,84 @@ func (s *story) as(ctx context.Context, person string, args ...string) (stdout s
 func (s *story) hear(line string) {
 	if strings.HasPrefix(line, "signing: ") || strings.HasPrefix(line, "broadcast: ") {
 		s.say("  %s", line)
-		if s.overheard != nil {
-			s.overheard(line)
+		s.mu.Lock()
+		overheard := s.overheard
+		s.mu.Unlock()
+		if overheard != nil {
+			overheard(line)
 		}
 	}
+}
+
+func (s *story) overhear(f func(line string)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.overheard = f
 }
 
 // approved has people approve an intent and follows it to its end. Who follows is
 // there before the last approval: a session is over in the time that a program takes
 // to start in a container.
 func (s *story) approved(ctx context.Context, id string, people ...string) (*intentReport, error) {
+	w, err := s.approve(ctx, id, people...)
+	if err != nil {
+		return nil, err
+	}
+	return w.end()
+}
+
+// underway is an intent that has its approvals and is followed.
+type underway struct {
+	id     string
+	start  time.Time
+	before *big.Int // what the supplier had, of a payment
+	stop   context.CancelFunc
+	done   chan struct{}
+	out    string
+	err    error
+}
+
+// end waits for the intent's.
+func (w *underway) end() (*intentReport, error) {
+	<-w.done
+	w.stop()
+	if w.err != nil {
+		return nil, w.err
+	}
+	return parseReport(w.out)
+}
+
+func (s *story) approve(ctx context.Context, id string, people ...string) (*underway, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	following, followed := make(chan struct{}), make(chan error, 1)
-	var out string
+	w := &underway{id: id, start: time.Now(), stop: cancel, done: make(chan struct{})}
+	following := make(chan struct{})
 	follow := func() {
+		defer close(w.done)
 		var once sync.Once
-		var err error
-		out, _, err = s.venue.as(ctx, people[0], func(line string) {
+		w.out, _, w.err = s.venue.as(ctx, people[0], func(line string) {
 			if strings.HasPrefix(line, "approval: ") {
 				once.Do(func() { close(following) })
 			}
 			s.hear(line)
 		}, "show", id, "--wait", "--timeout", "5m", "--json")
-		followed <- err
 	}
 	for i, p := range people {
 		if i == len(people)-1 {
 			go follow()
 			select {
 			case <-following:
-			case err := <-followed:
-				return nil, cmp.Or(err, fmt.Errorf("the intent ended before %s approved: %s", p, out))
+			case <-w.done:
+				cancel()
+				return nil, cmp.Or(w.err, fmt.Errorf("the intent ended before %s approved: %s", p, w.out))
 			}
 		}
 		s.say("%s reads the intent and approves it", p)
 		if _, _, err := s.as(ctx, p, "approve", id, "--yes"); err != nil {
+			cancel()
 			return nil, err
 		}
 	}
-	if err := <-followed; err != nil {
-		return nil, err
-	}
-	return parseReport(out)
+	return w, nil
 }
 
 func parseReport(out string) (*intentReport, error) {
@@ -319,6 +361,15 @@ func (s *story) pay(ctx context.Context, result *Result, name, amount string) (*
 	if err != nil {
 		return nil, err
 	}
+	w, err := s.asked(ctx, act, amount)
+	if err != nil {
+		return nil, err
+	}
+	return s.paid(ctx, w, result, act, name, want, start)
+}
+
+// asked has alice ask for a payment and two people approve it.
+func (s *story) asked(ctx context.Context, act int, amount string) (*underway, error) {
 	s.say("act %d: alice asks to pay %s ETH to %s", act, amount, supplier)
 	before, err := s.venue.balance(ctx, supplier)
 	if err != nil {
@@ -328,7 +379,16 @@ func (s *story) pay(ctx context.Context, result *Result, name, amount string) (*
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.approved(ctx, strings.TrimSpace(out), "bob", "carol")
+	w, err := s.approve(ctx, strings.TrimSpace(out), "bob", "carol")
+	if err == nil {
+		w.before = before
+	}
+	return w, err
+}
+
+// paid has the chain say that a payment arrived.
+func (s *story) paid(ctx context.Context, w *underway, result *Result, act int, name string, want *big.Int, start time.Time) (*Act, error) {
+	r, err := w.end()
 	if err != nil {
 		return nil, err
 	}
@@ -339,7 +399,7 @@ func (s *story) pay(ctx context.Context, result *Result, name, amount string) (*
 	if err != nil {
 		return nil, err
 	}
-	received := new(big.Int).Sub(after, before)
+	received := new(big.Int).Sub(after, w.before)
 	if received.Cmp(want) != 0 {
 		return nil, fmt.Errorf("act %d: the chain says that %s received %s wei, want %s", act, supplier, received, want)
 	}
@@ -397,7 +457,10 @@ func (r *Result) Table(w io.Writer) error {
 	fmt.Fprintln(tw, "ACT\tOUTCOME\tSIGNERS\tSECONDS\tDETAIL")
 	for i, a := range r.Acts {
 		detail := a.TxHash
-		if a.Outcome == "refused" {
+		switch a.Outcome {
+		case "frozen":
+			detail = fmt.Sprintf("%d signers refuse, nothing is on the chain:", len(a.Reasons))
+		case "refused":
 			detail = fmt.Sprintf("%d signers, each with its own reason:", len(a.Reasons))
 		}
 		fmt.Fprintf(tw, "%d  %s\t%s\t%s\t%.1f\t%s\n", i+1, a.Name, a.Outcome, strings.Join(a.Signers, ", "), a.Seconds["total"], detail)

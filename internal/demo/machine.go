@@ -7,6 +7,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"coffer/chain/evm"
@@ -128,6 +129,20 @@ func (m *machine) daemons(ctx context.Context, digest string) error {
 func (m *machine) as(ctx context.Context, person string, progress func(string), args ...string) (stdout string, code int, err error) {
 	args = append(args, "--home", m.home(person), "--as", person, "--key", m.key(person))
 	return m.procs.command(ctx, progress, "coffer", args...)
+}
+
+// signerSays runs coffer-signer beside a running signer, as its operator does.
+func (m *machine) signerSays(ctx context.Context, name string, args ...string) (stdout string, code int, err error) {
+	return m.procs.command(ctx, nil, "coffer-signer", append(args, "--dir", m.signer(name))...)
+}
+
+// hold stops the signer's process where it is; its sockets stay open.
+func (m *machine) hold(_ context.Context, name string) error {
+	return m.procs.signal("signer-"+name, syscall.SIGSTOP)
+}
+
+func (m *machine) letGo(_ context.Context, name string) error {
+	return m.procs.signal("signer-"+name, syscall.SIGCONT)
 }
 
 // dial connects to the dev chain.

@@ -103,6 +103,7 @@ func (p *processes) stop() {
 	p.mu.Unlock()
 	for i := len(list) - 1; i >= 0; i-- {
 		_ = list[i].cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
+		_ = list[i].cmd.Process.Signal(syscall.SIGCONT) // and one that is held must hear it
 	}
 	deadline := time.After(5 * time.Second)
 	for i := len(list) - 1; i >= 0; i-- {
@@ -114,6 +115,18 @@ func (p *processes) stop() {
 		}
 		_ = list[i].log.Close()
 	}
+}
+
+// signal sends a signal to a daemon.
+func (p *processes) signal(name string, sig os.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, proc := range p.list {
+		if proc.name == name {
+			return proc.cmd.Process.Signal(sig)
+		}
+	}
+	return fmt.Errorf("%s does not run", name)
 }
 
 // dead names a daemon that has ended by itself, with the end of its log.

@@ -27,7 +27,7 @@ var signers = []struct{ name, org string }{{"a", "exchange"}, {"b", "custodian"}
 
 var people = []struct {
 	name, org string
-}{{"alice", "exchange"}, {"bob", "exchange"}, {"carol", "custodian"}}
+}{{"alice", "exchange"}, {"bob", "exchange"}, {"carol", "custodian"}, {"dave", "auditor"}}
 
 // folder holds the whole cluster's files, each member's in a folder of its own.
 type folder struct{ dir string }
@@ -42,7 +42,7 @@ func (f folder) key(person string) string      { return f.path("people", person,
 func (f folder) home(person string) string     { return f.path("people", person, "home") }
 
 // place is where a daemon listens, and what its card says when that is not the same.
-type place struct{ peers, rpc, announcePeers, announceRPC string }
+type place struct{ peers, rpc, orders, announcePeers, announceRPC, announceOrders string }
 
 // places are those of a cluster, signers in the order of signers.
 type places struct {
@@ -53,14 +53,14 @@ type places struct {
 
 // loopback has everybody on this machine, on ports that are free.
 func loopback(chain string) (places, error) {
-	ports, err := freeport.Take(2*len(signers) + 1)
+	ports, err := freeport.Take(3*len(signers) + 1)
 	if err != nil {
 		return places{}, err
 	}
 	address := func(n int) string { return fmt.Sprintf("127.0.0.1:%d", ports[n]) }
-	p := places{coordinator: place{rpc: address(2 * len(signers))}, chain: chain}
+	p := places{coordinator: place{rpc: address(3 * len(signers))}, chain: chain}
 	for i := range signers {
-		p.signers = append(p.signers, place{peers: fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", ports[2*i]), rpc: address(2*i + 1)})
+		p.signers = append(p.signers, place{peers: fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", ports[3*i]), rpc: address(3*i + 1), orders: address(3*i + 2)})
 	}
 	return p, nil
 }
@@ -73,6 +73,7 @@ func hosts() places {
 		p.signers = append(p.signers, place{
 			peers: "/ip4/0.0.0.0/tcp/7001", announcePeers: "/dns4/signer-" + s.name + "/tcp/7001",
 			rpc: "0.0.0.0:7002", announceRPC: "signer-" + s.name + ":7002",
+			orders: "0.0.0.0:7003", announceOrders: "signer-" + s.name + ":7003",
 		})
 	}
 	return p
@@ -125,7 +126,7 @@ func (c ceremony) hold(ctx context.Context, p places) (digest string, err error)
 
 // cards has everybody make a key and a card.
 func (c ceremony) cards(ctx context.Context, p places) ([]string, error) {
-	c.say("three operators, a treasury and three people make their own keys and cards")
+	c.say("three operators, a treasury and four people make their own keys and cards")
 	var cards []string
 	add := func(program string, args ...string) error {
 		out, _, err := c.run(ctx, nil, program, args...)
@@ -143,10 +144,10 @@ func (c ceremony) cards(ctx context.Context, p places) ([]string, error) {
 		at := p.signers[i]
 		args := []string{
 			"init", "--dir", c.signer(sg.name), "--name", sg.name, "--org", sg.org, "--passphrase-file", c.passphrase(sg.name),
-			"--listen-peers", at.peers, "--listen-coordinator", at.rpc,
+			"--listen-peers", at.peers, "--listen-coordinator", at.rpc, "--listen-orders", at.orders,
 		}
 		if at.announcePeers != "" {
-			args = append(args, "--announce-peers", at.announcePeers, "--announce-coordinator", at.announceRPC)
+			args = append(args, "--announce-peers", at.announcePeers, "--announce-coordinator", at.announceRPC, "--announce-orders", at.announceOrders)
 		}
 		if err := add("coffer-signer", args...); err != nil {
 			return nil, err
@@ -222,8 +223,9 @@ func draft() map[string]any {
 		"organisations": []string{"exchange", "custodian", "auditor"},
 		"people": map[string]any{
 			"alice": map[string]any{"groups": []string{"initiators"}},
-			"bob":   map[string]any{"groups": []string{"approvers"}},
-			"carol": map[string]any{"groups": []string{"approvers"}},
+			"bob":   map[string]any{"groups": []string{"approvers", "admins"}},
+			"carol": map[string]any{"groups": []string{"approvers", "admins"}},
+			"dave":  map[string]any{"groups": []string{"security", "admins"}},
 		},
 		"chains":       []any{map[string]any{"name": "dev", "kind": "evm", "chain_id": chainID}},
 		"assets":       []any{map[string]any{"symbol": "ETH", "chain": "dev", "decimals": 18}},
@@ -240,7 +242,8 @@ func draft() map[string]any {
 				"approvals": []any{map[string]any{"group": "approvers", "k": 2, "orgs": 2}},
 			},
 		},
-		"admin": map[string]any{"group": "approvers", "k": 2, "orgs": 2},
+		"veto":  []string{"security"},
+		"admin": map[string]any{"group": "admins", "k": 2, "orgs": 2},
 	}
 }
 
