@@ -222,7 +222,7 @@ func (s *story) as(ctx context.Context, person string, args ...string) (stdout s
 }
 
 func (s *story) hear(line string) {
-	if strings.HasPrefix(line, "signing: ") || strings.HasPrefix(line, "broadcast: ") {
+	if strings.HasPrefix(line, "signing: ") || strings.HasPrefix(line, "broadcast: ") || strings.Contains(line, ": frozen: ") {
 		s.say("  %s", line)
 		s.mu.Lock()
 		overheard := s.overheard

@@ -164,21 +164,33 @@ func (s *story) frozenAt(ctx context.Context, signer, id string) ([]string, erro
 	return nil, errors.New("it does not know the payment")
 }
 
+// lift has two admins lift every freeze, and does something between them.
+func (s *story) lift(ctx context.Context, reason string, between ...func() error) error {
+	out, _, err := s.as(ctx, "bob", "unfreeze", "--all", "--reason", reason)
+	if err != nil {
+		return err
+	}
+	for _, f := range between {
+		if err := f(); err != nil {
+			return err
+		}
+	}
+	_, _, err = s.as(ctx, "carol", "approve", strings.TrimSpace(out), "--yes")
+	return err
+}
+
 // actUnfreeze lifts it, as the admin rule demands, and the same payment goes on.
 func (s *story) actUnfreeze(ctx context.Context, result *Result) (*Act, error) {
 	start, act := time.Now(), len(result.Acts)+1
-	s.say("act %d: bob signs that the freeze may be lifted; alone that is not enough", act)
-	out, _, err := s.as(ctx, "bob", "unfreeze", "--all", "--reason", "the supplier called back: it is theirs")
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range result.Wallet.Signers {
-		if _, err := s.frozenAt(ctx, name, s.frozen.id); err != nil {
-			return nil, fmt.Errorf("act %d: signer %s, with one admin's signature: %w", act, name, err)
+	s.say("act %d: bob and carol, two admins, sign that the freeze may be lifted", act)
+	if err := s.lift(ctx, "the supplier called back: it is theirs", func() error {
+		for _, name := range result.Wallet.Signers {
+			if _, err := s.frozenAt(ctx, name, s.frozen.id); err != nil {
+				return fmt.Errorf("act %d: signer %s, with one admin's signature: %w", act, name, err)
+			}
 		}
-	}
-	s.say("act %d: carol signs it too", act)
-	if _, _, err := s.as(ctx, "carol", "approve", strings.TrimSpace(out), "--yes"); err != nil {
+		return nil
+	}); err != nil {
 		return nil, err
 	}
 	want, err := policy.ParseAmount(frozenAmount, etherDecimals)
