@@ -351,6 +351,9 @@ func (l *Ledger) addProposal(r Record, now int64) ([]Event, error) {
 		return nil, first
 	}
 	if it.waits() && !l.witnessed(it) {
+		if held, has := l.listOf(it); has && it.list.Version == held.list.Version && !allMet(l.panels(it), l.counts(it)) {
+			return nil, refuse(CodeListStale, "another version %d of list %q is in force; make the next", it.list.Version, it.list.Name)
+		}
 		if it.unfreeze != nil && !known && l.now >= it.unfreeze.Expires {
 			return nil, refuse(CodeUnfreezeExpired, "%s expired at %d, now it is %d; make a new one", it.title(), it.unfreeze.Expires, l.now)
 		}
@@ -519,6 +522,13 @@ func (l *Ledger) list(name string) (*item, bool) {
 	return nil, false
 }
 
+func (l *Ledger) listOf(it *item) (*item, bool) {
+	if it.list == nil {
+		return nil, false
+	}
+	return l.list(it.list.Name)
+}
+
 // pending lists what waits, in an order that does not depend on how it came.
 func (l *Ledger) pending() []*item {
 	var out []*item
@@ -583,15 +593,12 @@ func (l *Ledger) decide(now int64) (events []Event, again bool) {
 // weigh counts an item that waits, and drops one that nothing speaks for any more.
 func (l *Ledger) weigh(it *item) (events []Event) {
 	c := l.InForce()
-	held, has := (*item)(nil), false
-	if it.list != nil {
-		held, has = l.list(it.list.Name)
-	}
+	held, has := l.listOf(it)
 	switch {
 	case it.charter != nil && (it.charter.Version != c.Version+1 || it.charter.Previous != l.chain[len(l.chain)-1].digest):
 		l.drop(it.id)
 		return nil
-	case has && it.list.Version < held.list.Version:
+	case has && (it.list.Version < held.list.Version || it.list.Version == held.list.Version && !allMet(l.panels(it), l.counts(it)) && !l.vouched(it)):
 		l.drop(it.id)
 		return nil
 	}
@@ -702,8 +709,9 @@ func (l *Ledger) succeed(it *item) []Event {
 			l.dirty[other.id] = true
 		}
 		// Somebody whom this version does not list froze, and no signer has it: nobody
-		// else will take it.
-		if _, signer := l.me(c); other.freeze != nil && !signer && len(kept) == 0 && !l.current(other) {
+		// else will take it. What a signer has it never lets go, also while it changes
+		// its identity.
+		if other.freeze != nil && l.self == nil && len(kept) == 0 && !l.current(other) {
 			l.drop(other.id)
 		}
 	}
