@@ -2,6 +2,7 @@ package coordinator_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -159,6 +160,33 @@ func TestRemovedBetweenApprovalAndSigning(t *testing.T) {
 	wantCode(t, reads(), codes.Unauthenticated, "")
 }
 
+// An intent whose initiator has another key by now is refused by every signer, and says so.
+func TestInitiatorsKeyReplaced(t *testing.T) {
+	t.Parallel()
+	w := newFunded(t)
+	conn, err := w.Dial("bob")
+	w.must(err)
+	t.Cleanup(func() { _ = conn.Close() })
+	id := w.mustSubmit(w.payment("OLD-KEY", 1))
+	second := testcharter.SSH(t, "alice's second")
+	r, _ := w.propose([]string{testcharter.Card(t, second, "alice", "exchange")}, func(c *charter.Charter) {
+		for n := range c.People {
+			if c.People[n].Name == "alice" {
+				c.People[n].Keys = []credential.Key{second.Key()}
+			}
+		}
+	})
+	w.taken(r)
+	var v *pb.IntentView
+	w.Eventually("it has ended", func() bool {
+		v, err = pb.NewCoordinatorClient(conn).Get(t.Context(), &pb.GetRequest{Id: id.String()})
+		return err == nil && ended(v)
+	})
+	if v.Stage != pb.Stage_STAGE_REFUSED || v.FailureCode != "PREVIEW" || !strings.Contains(v.Detail, "in the charter in force") {
+		t.Errorf("%s %s: %s", v.Stage, v.FailureCode, v.Detail)
+	}
+}
+
 // A coordinator goes over to its next identity when the charter lists it, without being
 // told to; whoever knows only the old charter still reaches it, and signers that were off
 // meanwhile hear of the change from it.
@@ -179,7 +207,11 @@ func TestRotate(t *testing.T) {
 	}
 	w.Eventually("it has the next identity", func() bool {
 		key, err := identity.Load(w.Desk.Identity())
-		return err == nil && key.ID() == parsed(t, card).Peer
+		if err != nil || key.ID() != parsed(t, card).Peer {
+			return false
+		}
+		w.DeskKey = key // signers that have caught up answer nobody else
+		return true
 	})
 	// w.API asks for the old identity still.
 	w.Eventually("it serves again", func() bool {

@@ -101,7 +101,7 @@ func TestForgedSignaturesFromASigner(t *testing.T) {
 
 	digest := w.Charter.Digest()
 	status := func(sigs ...*pb.NamedSignature) *pb.StatusResponse {
-		return &pb.StatusResponse{Signer: "a", CharterDigest: digest[:], CharterVersion: 1, Sealed: true, CharterSignatures: sigs}
+		return &pb.StatusResponse{Signer: "a", RootDigest: digest[:], CharterDigest: digest[:], CharterVersion: 1, Sealed: true, CharterSignatures: sigs}
 	}
 	for name, forged := range map[string]*pb.NamedSignature{
 		`"c"`:        {Name: "c", Signature: of("a").Signature},
@@ -143,7 +143,7 @@ func TestSignerOfAnotherCharter(t *testing.T) {
 	w := newWorld(t)
 	w.Members["a"].Stop()
 	other := canon.Sum([]byte("another"))
-	stop := (&liar{status: &pb.StatusResponse{Signer: "a", CharterDigest: other[:], CharterComplete: true}}).serve(t, w.Members["a"])
+	stop := (&liar{status: &pb.StatusResponse{Signer: "a", RootDigest: other[:], CharterDigest: other[:], CharterComplete: true}}).serve(t, w.Members["a"])
 	defer stop()
 	w.Eventually("it counts as away", func() bool {
 		s := w.seen()

@@ -74,7 +74,7 @@ func (c *Coordinator) step(ctx context.Context, it *item, wake <-chan struct{}) 
 	case err != nil || it.ended():
 		return err
 	case !ready && it.Stage == pb.Stage_STAGE_SIGNING:
-		it.Stage, it.Detail = pb.Stage_STAGE_APPROVAL, "waits for approvals: some expired or were withdrawn"
+		it.Stage, it.Detail = pb.Stage_STAGE_APPROVAL, c.waitsFor(it, i, time.Now().Unix())
 		return c.save(it)
 	case !ready:
 		untilNews(ctx, i.Expires, wake)
@@ -121,7 +121,7 @@ func (c *Coordinator) standing(it *item, i *intent.Intent, now int64) (ready boo
 		return false, c.end(it, pb.Stage_STAGE_FAILED, "REJECTED", "rejected by "+strings.Join(weighed.Ended, ", "))
 	case weighed.Decision.Outcome == policy.Allow:
 		return true, nil
-	case weighed.Decision.Outcome != policy.Deny:
+	case weighed.Decision.Outcome != policy.Deny, awaitsList(weighed.Decision) && !it.Anyway:
 		return false, nil
 	case it.Anyway:
 		return true, nil
@@ -141,9 +141,58 @@ func untilNews(ctx context.Context, expires int64, wake <-chan struct{}) {
 	}
 }
 
-// preview is the coordinator's own look at approvals and rules.
+// preview is the coordinator's own look at approvals and rules: what a signer that holds
+// the same records makes of them.
 func (c *Coordinator) preview(it *item, i *intent.Intent, now int64) approval.Weighed {
-	return approval.Weigh(approval.Under{Force: c.inForce(), Made: c.madeUnder(i), Now: now}, i, it.ID, it.Statements)
+	u := approval.Under{Force: c.inForce(), Made: c.madeUnder(i), Now: now}
+	if b := c.book.Load(); b != nil {
+		u.Frozen, u.Lists = b.Frozen().People, b.Lists()
+	}
+	weighed := approval.Weigh(u, i, it.ID, it.Statements)
+	_, who, _, err := it.Intent.OpenUnder(c.charterOf)
+	if err == nil {
+		_, err = intent.Enrolled(u.Force, i.Initiator, who.Key)
+	}
+	if err != nil {
+		weighed.Decision.Outcome = policy.Deny
+		weighed.Decision.Reasons = []policy.Reason{{Code: "INTENT_INITIATOR", Text: fmt.Sprintf("in the charter in force: %v", err)}}
+	}
+	return weighed
+}
+
+// awaitsList says whether a list that is too old is all that denies it: the next version
+// may permit it, so that this ends nothing.
+func awaitsList(d policy.Decision) bool {
+	stale := false
+	for _, r := range d.Reasons {
+		stale = stale || r.Code == policy.CodeListStale
+		if r.Code != policy.CodeListStale && r.Code != policy.CodeApprovals {
+			return false
+		}
+	}
+	return stale && d.Outcome == policy.Deny
+}
+
+// waitsFor says what an intent waits for that was with the signers already.
+func (c *Coordinator) waitsFor(it *item, i *intent.Intent, now int64) string {
+	weighed := c.preview(it, i, now)
+	if awaitsList(weighed.Decision) {
+		return "waits for the next version of a list: " + reasons(weighed.Decision)
+	}
+	text := "waits for approvals again"
+	if lost := disregarded(weighed); len(lost) > 0 {
+		text += ": " + strings.Join(lost, "; ")
+	}
+	return text
+}
+
+// disregarded are the statements that do not count, and why: else nobody finds out.
+func disregarded(w approval.Weighed) []string {
+	var out []string
+	for _, r := range w.Refused {
+		out = append(out, fmt.Sprintf("statement of %q: %s", r.Person, r.Text))
+	}
+	return out
 }
 
 // sign builds the transaction and has it signed.

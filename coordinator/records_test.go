@@ -2,6 +2,7 @@ package coordinator_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,7 +12,10 @@ import (
 	"coffer/approval"
 	"coffer/authority"
 	"coffer/authority/exchange"
+	"coffer/canon"
+	"coffer/charter"
 	"coffer/internal/cluster"
+	"coffer/policy"
 	pb "coffer/proto/coffer/v1"
 )
 
@@ -38,8 +42,23 @@ func (w *world) hand(records ...authority.Record) *pb.ExchangeResponse {
 	return reply
 }
 
+// unfreeze is signed by the admins, bob and carol.
+func (w *world) unfreeze(ids ...canon.Digest) authority.Record {
+	w.t.Helper()
+	return w.Fixture().UnfreezeRecord(w.t, w.Charter, time.Now().Unix(), ids, "bob", "carol")
+}
+
+// taken hands records to the coordinator, and wants them taken.
+func (w *world) taken(records ...authority.Record) {
+	w.t.Helper()
+	if reply := w.hand(records...); len(reply.Refused) != 0 {
+		w.t.Fatalf("refused: %v", reply.Refused)
+	}
+}
+
 // While an intent is frozen the signers are not asked about it, and its view says by whom
-// and why it is frozen and what lifts that; also after a restart.
+// and why it is frozen and what lifts that; also after a restart. Once that is lifted it
+// goes on by itself.
 func TestFrozenFlow(t *testing.T) {
 	t.Parallel()
 	w := newFunded(t)
@@ -50,11 +69,14 @@ func TestFrozenFlow(t *testing.T) {
 	}{{"cluster", authority.ScopeCluster, ""}, {"wallet", authority.ScopeWallet, "treasury"}, {"initiator", authority.ScopePerson, "alice"}} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newFunded(t)
+			var id, stands canon.Digest
 			w.paid(0, func() {
-				id := w.mustSubmit(w.payment("FROZEN", 1))
-				reply := w.hand(w.freeze("bob", c.scope, c.of))
-				if len(reply.Refused) != 0 || len(reply.Records) != 1 {
-					t.Fatalf("refused %v, %d records", reply.Refused, len(reply.Records))
+				id = w.mustSubmit(w.payment("FROZEN", 1))
+				freeze := w.freeze("bob", c.scope, c.of)
+				stands = freeze.ID()
+				w.taken(freeze)
+				if v := w.get(id); !slices.ContainsFunc(v.Missing, func(m string) bool { return strings.Contains(m, "an unfreeze of ") }) {
+					t.Errorf("missing: %q", v.Missing)
 				}
 				w.approve(id)
 				says := func(v *pb.IntentView) bool {
@@ -65,6 +87,10 @@ func TestFrozenFlow(t *testing.T) {
 				if v := w.until(id, "said to be frozen after a restart", says); len(v.SignedBy) != 0 {
 					t.Errorf("signed by %v", v.SignedBy)
 				}
+			})
+			w.paid(1, func() {
+				w.taken(w.unfreeze(stands))
+				w.wantDone(id)
 			})
 		})
 	}
@@ -132,4 +158,69 @@ func TestOrderAsARecord(t *testing.T) {
 	if !found {
 		t.Error("the rejection is no record")
 	}
+}
+
+// The yes of a frozen approver does not count, and the view says whose and why; it counts
+// again, and the intent goes on by itself, once that is lifted.
+func TestFrozenApprover(t *testing.T) {
+	t.Parallel()
+	w := newFunded(t)
+	w.Gate.Fail("eth_estimateGas", true) // approved, and not signed
+	id := w.mustSubmit(w.payment("APPROVER", 1))
+	w.approve(id)
+	w.until(id, "with the signers", func(v *pb.IntentView) bool { return v.Stage == pb.Stage_STAGE_SIGNING })
+	freeze := w.freeze("bob", authority.ScopePerson, "carol")
+	w.taken(freeze)
+	v := w.until(id, "back with the people", func(v *pb.IntentView) bool { return v.Stage == pb.Stage_STAGE_APPROVAL })
+	if !strings.Contains(v.Detail, `"carol" is frozen`) || len(v.Missing) != 1 || !strings.HasPrefix(v.Missing[0], "1 of 2 approvals") || !strings.Contains(strings.Join(v.Preview, "; "), `"carol" is frozen`) {
+		t.Errorf("%q, missing %q, preview %q", v.Detail, v.Missing, v.Preview)
+	}
+	wantCode(t, w.state("carol", approval.Approve, id), codes.PermissionDenied, "APPROVAL_FROZEN")
+	w.Gate.Fail("eth_estimateGas", false)
+	w.paid(1, func() {
+		w.taken(w.unfreeze(freeze.ID()))
+		w.wantDone(id)
+	})
+	// Frozen people's no counts: it must not be silenced.
+	other := w.mustSubmit(w.payment("APPROVER-2", 1))
+	w.taken(w.freeze("bob", authority.ScopePerson, "carol"))
+	w.must(w.state("carol", approval.Reject, other))
+	w.wantEnd(other, pb.Stage_STAGE_FAILED, "REJECTED")
+}
+
+// A list that is too old denies, and ends nothing that is under way: that waits for the
+// next version, says so, and goes on by itself.
+func TestStaleList(t *testing.T) {
+	t.Parallel()
+	w := &world{cluster.NewTreasury(t, func(c *cluster.Config) {
+		c.Draft = func(d *charter.Draft) {
+			d.Destinations = append(d.Destinations, charter.DestinationList{
+				Name: "banned", Kind: policy.ListSanctions, Keepers: &policy.Requirement{Group: "approvers", K: 2}, MaxAge: "24h",
+			})
+		}
+	}).Fund(), t}
+	now := time.Now().Unix()
+	version := func(n uint64, previous canon.Digest, issued int64) canon.Digest {
+		l := authority.ListVersion{Cluster: w.Charter.Cluster, Name: "banned", Version: n, Previous: previous, Issued: issued}
+		r := w.Fixture().Say(t, authority.Record{Kind: authority.KindList, Raw: l.Encode()}, approval.Approve, now, "bob", "carol")
+		w.taken(r)
+		return r.ID()
+	}
+	_, err := w.submit(w.payment("NEVER-ISSUED", 1))
+	wantCode(t, err, codes.PermissionDenied, `sanctions list "banned" does not count`)
+	first := version(1, canon.Digest{}, now)
+	w.Gate.Fail("eth_estimateGas", true)
+	id := w.mustSubmit(w.payment("STALE", 1))
+	w.approve(id)
+	w.until(id, "with the signers", func(v *pb.IntentView) bool { return v.Stage == pb.Stage_STAGE_SIGNING })
+	second := version(2, first, now-48*3600) // too old when it is signed
+	v := w.until(id, "waiting for the list", func(v *pb.IntentView) bool { return v.Stage == pb.Stage_STAGE_APPROVAL })
+	if !strings.Contains(v.Detail, "waits for the next version of a list") || !strings.Contains(v.Detail, "banned") || v.PreviewAllows {
+		t.Errorf("%q, preview allows: %v", v.Detail, v.PreviewAllows)
+	}
+	w.Gate.Fail("eth_estimateGas", false)
+	w.paid(1, func() {
+		version(3, second, now)
+		w.wantDone(id)
+	})
 }

@@ -238,7 +238,7 @@ func (c *Coordinator) admit(ctx context.Context, it *item, i *intent.Intent, now
 		return status.Error(codes.FailedPrecondition, "the intent has expired: sign a new one")
 	}
 	// What no rule can judge is not sent to the signers, whoever wants that.
-	if _, err := intent.Facts(i, c.madeUnder(i), nil, now); err != nil {
+	if _, err := intent.Facts(i, c.madeUnder(i), nil, now); err != nil { // lists make no difference to that
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
 	decision := c.preview(it, i, now).Decision
@@ -370,7 +370,12 @@ func (s *service) State(_ context.Context, req *pb.StateRequest) (*pb.StateRespo
 	alone := *it
 	alone.Statements = []approval.Signed{signed}
 	if refused := c.preview(&alone, i, time.Now().Unix()).Refused; len(refused) > 0 {
-		return nil, status.Errorf(codes.PermissionDenied, "%s (%s)", refused[0].Text, refused[0].Code)
+		text := refused[0].Text
+		if refused[0].Code == approval.CodeFrozen {
+			// One that was given before counts again by itself; this one is not kept.
+			text = fmt.Sprintf("%q is frozen, and what a frozen person permits is not taken: approve once that is lifted", st.Person)
+		}
+		return nil, status.Errorf(codes.PermissionDenied, "%s (%s)", text, refused[0].Code)
 	}
 	if err := c.record("STATEMENT", it.ID, map[string]string{"person": st.Person, "kind": string(st.Kind)}); err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
@@ -528,13 +533,18 @@ func (s *service) view(it *item) (*pb.IntentView, error) {
 	}
 	if by := c.frozen(i); len(by) > 0 && !it.ended() && it.Mined == nil {
 		v.Detail = c.frozenText(by)
+		for _, h := range by {
+			v.Missing = append(v.Missing, fmt.Sprintf("an unfreeze of %s by the admin rule", h.Freeze.What()))
+		}
 	}
 	if it.Stage == pb.Stage_STAGE_APPROVAL {
-		decision := c.preview(it, i, time.Now().Unix()).Decision
+		weighed := c.preview(it, i, time.Now().Unix())
+		decision := weighed.Decision
 		v.PreviewAllows = decision.Outcome != policy.Deny
 		for _, r := range decision.Reasons {
 			v.Preview = append(v.Preview, r.Text)
 		}
+		v.Preview = append(v.Preview, disregarded(weighed)...)
 		for _, m := range decision.Missing {
 			v.Missing = append(v.Missing, missing(m))
 		}

@@ -23,6 +23,7 @@ import (
 	"coffer/intent"
 	"coffer/partial"
 	"coffer/party"
+	"coffer/policy"
 	pb "coffer/proto/coffer/v1"
 	"coffer/verdict"
 )
@@ -211,17 +212,28 @@ type tally struct {
 }
 
 // passing are the codes of refusals that are about the signer and not about the
-// intent: its clock, its charter, or a wallet whose ceremony it has yet to hear the end
-// of. They end nothing; it may answer otherwise when asked again.
-var passing = map[string]bool{"GATE_SELF": true, "CLOCK_BACK": true, "WALLET_UNKNOWN": true, "WALLET_EXISTS": true}
+// intent: its clock, its charter or lists, which may be older than those here, or a wallet
+// whose ceremony it has yet to hear the end of. They end nothing; it may answer otherwise
+// when asked again.
+var passing = map[string]bool{
+	"GATE_SELF": true, "CLOCK_BACK": true, "WALLET_UNKNOWN": true, "WALLET_EXISTS": true,
+	"INTENT_CHARTER": true, policy.CodeListStale: true,
+}
 
+// final says whether a refusal is about the intent. The check that refused comes last;
+// what those before it wait for is no refusal.
 func final(v *verdict.Verdict) bool {
+	if len(v.Reasons) == 0 {
+		return true
+	}
+	by := v.Reasons[len(v.Reasons)-1].Check
 	for _, r := range v.Reasons {
-		if passing[r.Code] {
-			return false
+		// Missing approvals are named beside what a rule denies, and deny nothing.
+		if r.Check == by && !passing[r.Code] && r.Code != policy.CodeApprovals {
+			return true
 		}
 	}
-	return true
+	return false
 }
 
 func (c *Coordinator) tally(it *item, among []*signer) tally {
