@@ -326,9 +326,13 @@ func coseOf(pub ssh.PublicKey) ([]byte, error) {
 			PublicKeyData: head(webauthncose.OctetKey, webauthncose.AlgEdDSA), Curve: int64(webauthncose.Ed25519), XCoord: k,
 		})
 	case *ecdsa.PublicKey:
+		point, err := k.Bytes() // 4, x, y: of P-256, the only curve that is enrolled
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrUnsupportedKey, err)
+		}
 		return webauthncbor.Marshal(webauthncose.EC2PublicKeyData{
 			PublicKeyData: head(webauthncose.EllipticKey, webauthncose.AlgES256), Curve: int64(webauthncose.P256),
-			XCoord: k.X.FillBytes(make([]byte, 32)), YCoord: k.Y.FillBytes(make([]byte, 32)),
+			XCoord: point[1:33], YCoord: point[33:],
 		})
 	case *rsa.PublicKey:
 		return webauthncbor.Marshal(webauthncose.RSAPublicKeyData{

@@ -3,7 +3,6 @@ package rpc_test
 import (
 	"context"
 	"errors"
-	"net"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -275,7 +274,7 @@ func TestNarrowedBounds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var l net.Listener = listen(t)
+	l := listen(t)
 	serve(t, s, l)
 	conn, err := rpc.DialAnonymous(server.ID(), l.Addr().String())
 	if err != nil {

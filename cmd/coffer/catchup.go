@@ -248,6 +248,7 @@ func (h *home) announce(talk io.Writer) {
 			text = e.Text
 		case authority.EventFork:
 			text = "WARNING: " + e.Text
+		default: // in the lists of what is pending
 		}
 		if text != "" && !said[text] {
 			said[text] = true

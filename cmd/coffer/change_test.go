@@ -138,7 +138,9 @@ func TestCharterCards(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t)
 	alice := o.person("alice")
-	second := func(c *charter.Charter) { c.People[0].Keys = append(c.People[0].Keys, testcharter.SSH(t, "mallory").Key()) }
+	second := func(c *charter.Charter) {
+		c.People[0].Keys = append(c.People[0].Keys, testcharter.SSH(t, "mallory").Key())
+	}
 	alice.fails(cli.Failed, []string{"alice"}, "charter", "propose", alice.edited(second))
 	alice.fails(cli.Refused, []string{`card of person "erin", whom the edited copy does not list`, `{"name": "erin"`}, "charter", "propose", alice.edited(func(*charter.Charter) {}), "--card", o.card("erin", "auditor"))
 	alice.fails(cli.Refused, []string{`organisation "exchange"`}, "charter", "propose", alice.edited(addErin), "--card", o.card("erin", "exchange"))
@@ -201,4 +203,3 @@ func TestUnfreeze(t *testing.T) {
 	}
 	alice.fails(cli.Failed, []string{"0 freezes in force"}, "unfreeze", first, "--reason", "again")
 }
-

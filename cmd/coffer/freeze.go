@@ -378,8 +378,9 @@ func final(err error) bool {
 	switch status.Code(err) {
 	case codes.Unimplemented, codes.InvalidArgument, codes.PermissionDenied, codes.Unauthenticated:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 func (s *spread) say(format string, args ...any) {

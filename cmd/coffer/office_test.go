@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"coffer/approval"
 	"coffer/authority"
 	"coffer/authority/exchange"
 	"coffer/canon"
@@ -222,16 +221,6 @@ func (o *office) pass(d time.Duration) {
 	o.gossip()
 }
 
-// tell hands a record to one of them alone.
-func (c *clerk) tell(r authority.Record) {
-	c.o.t.Helper()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, err := c.ledger.Add(r, time.Now().Unix()); err != nil {
-		c.o.t.Fatal(err)
-	}
-}
-
 func (c *clerk) set(f func()) { c.mu.Lock(); defer c.mu.Unlock(); f() }
 
 // person is a coffer of somebody's own, with a folder of its own.
@@ -299,16 +288,4 @@ func (p *person) says(r result, says ...string) {
 			p.o.t.Errorf("nobody says %q: %s%s", text, r.stdout, r.stderr)
 		}
 	}
-}
-
-// freeze is a freeze by a person, signed, that no coffer made.
-func (o *office) freeze(by string) authority.Record {
-	o.t.Helper()
-	f := &authority.Freeze{Cluster: o.f.Charter.Cluster, Scope: authority.ScopeCluster, Reason: "keys stolen", By: by, Time: time.Now().Unix(), Nonce: [16]byte{byte(len(by))}}
-	s := &approval.Statement{Cluster: f.Cluster, Kind: approval.Freeze, Subject: f.ID(), Person: by, Issued: f.Time, Expires: f.Time + 3600}
-	signed, err := approval.Sign(s, o.f.Key(o.t, by))
-	if err != nil {
-		o.t.Fatal(err)
-	}
-	return authority.Record{Kind: authority.KindFreeze, Raw: f.Encode(), Statements: []approval.Signed{signed}}
 }

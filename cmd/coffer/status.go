@@ -43,7 +43,7 @@ type signerRow struct {
 // headRow is where a signer stands, under its own signature.
 type headRow struct {
 	Charter uint64   `json:"charter_version"`
-	Time    int64    `json:"time"` // Unix seconds, by its own clock
+	Time    int64    `json:"time"`              // Unix seconds, by its own clock
 	Differs []string `json:"differs,omitempty"` // from what is known here
 	AuditAt uint64   `json:"audit_size"`
 	Direct  bool     `json:"direct"` // heard from the signer, not through the coordinator
