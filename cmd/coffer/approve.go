@@ -61,7 +61,10 @@ func actCommand(o *options, kind approval.Kind, use, short string, of authority.
 				if err != nil {
 					return err
 				}
-				if a == nil || a.Kind != of {
+				if a != nil && a.Kind != of {
+					return cli.Hint(cli.Usagef("%s is %s", args[0], a.title), "coffer approve %s signs it", a.id.String()[:12])
+				}
+				if a == nil {
 					return cli.Hint(fmt.Errorf("no %s that waits has an ID that begins with %q", of, args[0]), "coffer pending lists what waits")
 				}
 				return o.signAct(cmd, ctx, c, a, kind, yes, args[0] == a.id.String())
@@ -102,6 +105,9 @@ func (o *options) signAct(cmd *cobra.Command, ctx context.Context, c *client, a 
 			return fmt.Errorf("%q has signed %s already", o.as, a.title)
 		case !slices.Contains(p.Groups, a.decides.Group):
 			return cli.Refusedf("%s is decided by %s, and %q is not in that group", a.title, a.decides, o.as)
+		}
+		if err := h.torn(a, o.as); err != nil {
+			return err
 		}
 	}
 	if err := unseen(yes, whole); err != nil {

@@ -59,7 +59,7 @@ charter sign adds the other admins' signatures, and each signer waits out the de
 				}
 				next, proof, err := nextVersion(c.charter, raw, cards)
 				if err != nil {
-					return err
+					return named(args, err)
 				}
 				a, err := c.home.decode(authority.Record{Kind: authority.KindCharter, Raw: next.Encode(), Cards: proof})
 				if err != nil {
@@ -75,8 +75,16 @@ charter sign adds the other admins' signatures, and each signer waits out the de
 	}
 	cmd.Flags().BoolVar(&edit, "edit", false, "open the charter in force in $VISUAL or $EDITOR")
 	cmd.Flags().StringArrayVar(&cards, "card", nil, "file with cards of new keys, one a line; may be given several times")
-	cmd.Flags().StringVar(&digest, "digest", "", "do not ask: the digest of the version that you mean, as coffer charter diff EDITED.json prints it")
+	cmd.Flags().StringVar(&digest, "digest", "", "do not ask: the digest of the version that you mean, as coffer charter diff EDITED.json --card FILE prints it")
 	return cmd
+}
+
+// named says which file an error is about.
+func named(args []string, err error) error {
+	if len(args) == 0 {
+		return err
+	}
+	return fmt.Errorf("%s: %w", args[0], err)
 }
 
 // heardWhole says whether flag, the whole digest of what is to be signed, was given.
@@ -110,26 +118,9 @@ func nextVersion(old *charter.Charter, raw []byte, files []string) (*charter.Cha
 	if next.Cluster != old.Cluster {
 		return nil, nil, cli.Refusedf("the edited copy is of cluster %s, yours is %s", next.Cluster.Short(), old.Cluster.Short())
 	}
-	var cards []string
-	for _, path := range files {
-		lines, err := readCards(path)
-		if err != nil {
-			return nil, nil, err
-		}
-		for _, line := range lines {
-			if !slices.Contains(cards, line) {
-				cards = append(cards, line)
-			}
-		}
-	}
-	for _, line := range cards {
-		card, err := charter.ParseCard(line)
-		if err != nil {
-			return nil, nil, err
-		}
-		if err := fill(next, card); err != nil {
-			return nil, nil, err
-		}
+	cards, err := fillAll(next, files)
+	if err != nil {
+		return nil, nil, err
 	}
 	next.Follow(old)
 	if err := next.Validate(); err != nil {
@@ -149,6 +140,31 @@ func nextVersion(old *charter.Charter, raw []byte, files []string) (*charter.Cha
 		return nil, nil, cli.Usagef("the edited copy changes nothing")
 	}
 	return next, cards, nil
+}
+
+// fillAll puts the keys of the cards in files where the edited copy lacks them, and
+// answers the cards.
+func fillAll(next *charter.Charter, files []string) (cards []string, err error) {
+	for _, path := range files {
+		lines, err := readCards(path)
+		if err != nil {
+			return nil, err
+		}
+		for _, line := range lines {
+			if slices.Contains(cards, line) {
+				continue
+			}
+			card, err := charter.ParseCard(line)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", path, err)
+			}
+			if err := fill(next, card); err != nil {
+				return nil, err
+			}
+			cards = append(cards, line)
+		}
+	}
+	return cards, nil
 }
 
 // readEdited reads a charter, bare or in what coffer charter show --json prints.
@@ -292,18 +308,20 @@ func charterExport(o *options) *cobra.Command {
 }
 
 func charterDiff(o *options) *cobra.Command {
-	return &cobra.Command{
+	var cards []string
+	cmd := &cobra.Command{
 		Use:   "diff [A] [B]",
 		Short: "Say in words what one version lets whom do that another does not",
 		Long: `A and B are numbers of versions, IDs of versions that wait, or files: an edited copy, or a charter
-file. Without B, A is compared with the version in force; without both, the version that waits is.`,
+file. Without B, A is compared with the version in force; without both, the version that waits is.
+An edited copy has the digest that charter propose makes of it; --card brings the keys that it lacks.`,
 		Args: cobra.MaximumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.withHome(cmd, func(h *home) error {
 				from := h.inForce()
 				if len(args) == 2 {
 					var err error
-					if from, err = h.version(args[0]); err != nil {
+					if from, err = h.version(args[0], nil); err != nil {
 						return err
 					}
 					args = args[1:]
@@ -312,7 +330,7 @@ file. Without B, A is compared with the version in force; without both, the vers
 				if len(args) == 1 {
 					word = args[0]
 				}
-				to, err := h.version(word)
+				to, err := h.version(word, cards)
 				if err != nil {
 					return err
 				}
@@ -332,10 +350,13 @@ file. Without B, A is compared with the version in force; without both, the vers
 			})
 		},
 	}
+	cmd.Flags().StringArrayVar(&cards, "card", nil, "file with cards of keys that an edited copy lacks; may be given several times")
+	return cmd
 }
 
-// version is the one that word means; "" is the one that waits.
-func (h *home) version(word string) (*charter.Charter, error) {
+// version is the one that word means; "" is the one that waits. cards are files with
+// the keys that an edited copy lacks.
+func (h *home) version(word string, cards []string) (*charter.Charter, error) {
 	if word == "" {
 		var found []*charter.Charter
 		for _, p := range h.ledger.Pending() {
@@ -365,10 +386,16 @@ func (h *home) version(word string) (*charter.Charter, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", word, err)
 		}
+		if _, err := fillAll(c, cards); err != nil {
+			return nil, err
+		}
 		if c.Version == h.inForce().Version && c.Digest() != h.inForce().Digest() {
 			c.Follow(h.inForce())
 		}
-		return c, c.Validate()
+		if err := c.Validate(); err != nil {
+			return nil, fmt.Errorf("%s: %w", word, err)
+		}
+		return c, nil
 	}
 	if n, err := strconv.ParseUint(word, 10, 32); err == nil && len(word) < 6 {
 		for c := h.inForce(); ; {

@@ -66,10 +66,16 @@ func TestCharterChange(t *testing.T) {
 	path, card := alice.edited(addErin), o.card("erin", "auditor")
 	alice.fails(cli.Failed, []string{`"erin" has no key`}, "charter", "propose", path)
 	id := alice.digestOf(path, "--card", card)
+	if d := decode[struct{ To string }](t, alice.must("charter", "diff", path, "--card", card, "--json")); d.To != id {
+		t.Errorf("diff says digest %s, propose %s", d.To, id)
+	}
+	if r := alice.run("charter", "propose", path, "--card", card); !strings.Contains(r.stderr, "state         not signed by anybody yet") {
+		t.Errorf("what nobody has signed: %s", r.stderr)
+	}
 	alice.fails(cli.Refused, []string{"nothing was signed"}, "charter", "propose", path, "--card", card, "--digest", o.f.Charter.Digest().String())
 	dave.fails(cli.Refused, []string{`"dave" is not in that group`}, "charter", "propose", path, "--card", card, "--digest", id)
 	r := alice.fails(cli.Done, []string{"WIDENS", "erin", "decided by    2 of treasury from 2 organisations", "still missing"}, "charter", "propose", path, "--card", card, "--digest", id)
-	if !strings.Contains(r.stdout, id) {
+	if r.stdout != id+"\n" {
 		t.Errorf("%q", r.stdout)
 	}
 	bob.fails(cli.Done, []string{id, "version 2", "2 of treasury", "alice of exchange", "coffer approve " + id[:12]}, "pending")
@@ -122,7 +128,20 @@ func TestCharterWithdrawAndRivals(t *testing.T) {
 	alice.fails(cli.Refused, []string{"withdrew"}, "approve", first, "--yes")
 	bob.fails(cli.Usage, []string{"whoever is against it does not sign it"}, "reject", first, "--yes")
 	bob.fails(cli.Failed, []string{`"bob" has not signed`}, "withdraw", first, "--yes")
+	if r := alice.fails(cli.Failed, []string{"back already"}, "withdraw", first, "--yes"); r.stdout != "" {
+		t.Error(r.stdout)
+	}
+	if r := bob.run("show", first); !strings.Contains(r.stdout, "alice of exchange, who WITHDREW it") || strings.Contains(r.stdout, "alice of exchange\n") {
+		t.Errorf("a signature that was taken back: %s", r.stdout)
+	}
 	second := propose(bob, func(c *charter.Charter) { c.Rules[0].MaxAmount[0] = "1.5 ETH" })
+	// Who signed one version signs no other of its number, by either way.
+	third := bob.edited(func(c *charter.Charter) { c.Rules[0].MaxAmount[0] = "1.7 ETH" })
+	bob.fails(cli.Refused, []string{`"bob" has signed another version 2 of the charter, ` + second[:12], "coffer withdraw " + second[:12]}, "charter", "propose", third)
+	rival := propose(carol, func(c *charter.Charter) { c.Rules[0].MaxAmount[0] = "1.8 ETH" })
+	bob.fails(cli.Refused, []string{second[:12]}, "approve", rival, "--yes")
+	alice.fails(cli.Done, []string{"beside        version 2 of the charter (" + second[:12] + "), signed by bob of custodian"}, "show", rival)
+	carol.must("withdraw", rival, "--yes")
 	carol.must("approve", second, "--yes")
 	if got := strings.TrimSpace(decode[struct{ Digest string }](t, alice.must("charter", "show", "--json")).Digest); got != second {
 		t.Errorf("%s in force, want %s", got, second)
@@ -157,7 +176,7 @@ func TestLists(t *testing.T) {
 	alice, bob, dave := o.person("alice"), o.person("bob"), o.person("dave")
 	dave.fails(cli.Done, []string{"suppliers", "banned", "sanctions", "STALE", "kept by"}, "list", "show")
 	dave.fails(cli.Refused, []string{`"dave" is not in that group`}, "list", "add", "staff", testcharter.Stranger, "erin's desk")
-	id := strings.TrimPrefix(alice.must("list", "add", "staff", testcharter.Stranger, "the desk"), "proposed ")
+	id := alice.must("list", "add", "staff", testcharter.Stranger, "the desk")
 	bob.fails(cli.Done, []string{"staff, version 1", "adds", testcharter.Stranger, "the desk"}, "show", id)
 	bob.must("list", "sign", id, "--yes")
 	dave.fails(cli.Done, []string{"version 1 issued", testcharter.Stranger}, "list", "show", "staff")
@@ -170,13 +189,13 @@ func TestLists(t *testing.T) {
 		t.Fatal(err)
 	}
 	alice.fails(cli.Usage, []string{"changes nothing", "list renew"}, "list", "propose", "banned", path)
-	renewed := strings.TrimPrefix(alice.must("list", "renew", "banned"), "proposed ")
+	renewed := alice.must("list", "renew", "banned")
 	bob.must("approve", renewed, "--yes")
 	if r := dave.run("list", "show"); strings.Contains(r.stdout, "STALE") {
 		t.Errorf("a list that was renewed is stale: %s", r.stdout)
 	}
 	alice.fails(cli.Refused, []string{"is of version 0, in force is version 1"}, "list", "propose", "banned", path)
-	removed := strings.TrimPrefix(alice.must("list", "remove", "staff", "The Desk"), "proposed ")
+	removed := alice.must("list", "remove", "staff", "The Desk")
 	bob.fails(cli.Done, []string{"removes"}, "approve", removed, "--yes")
 	if r := decode[listReport](t, dave.must("list", "show", "staff", "--json")); r.Version != 2 || len(r.Entries) != 0 {
 		t.Errorf("%+v", r)
@@ -192,7 +211,7 @@ func TestUnfreeze(t *testing.T) {
 	first := dave.must("freeze", "--reason", "a laptop was stolen")
 	second := dave.must("freeze", "--wallet", "treasury", "--reason", "an odd payment")
 	dave.fails(cli.Refused, []string{"not in that group"}, "unfreeze", first, "--reason", "mine")
-	id := strings.TrimPrefix(alice.must("unfreeze", first[:12], "--reason", "the laptop was found"), "proposed ")
+	id := alice.must("unfreeze", first[:12], "--reason", "the laptop was found")
 	bob.fails(cli.Done, []string{"lifts", "the whole cluster by dave", "a laptop was stolen", "leaves", "an odd payment", "the laptop was found"}, "show", id)
 	alice.fails(cli.Failed, []string{"FROZEN"}, "status")
 	bob.must("approve", id, "--yes")

@@ -133,7 +133,7 @@ func charterShow(o *options) *cobra.Command {
 				c := h.inForce()
 				if word := number + strings.Join(args, ""); word != "" {
 					var err error
-					if c, err = h.version(word); err != nil {
+					if c, err = h.version(word, nil); err != nil {
 						return err
 					}
 				}

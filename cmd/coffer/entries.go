@@ -117,7 +117,7 @@ func listShow(o *options) *cobra.Command {
 
 func (h *home) printListReport(cmd *cobra.Command, r listReport, entries bool) {
 	w := cmd.OutOrStdout()
-	text := fmt.Sprintf("%s, %d entries, ", r.Kind, len(r.Entries))
+	text := fmt.Sprintf("%s, %s, ", r.Kind, count(len(r.Entries), "entry", "entries"))
 	switch {
 	case r.Keepers == "":
 		text += "fixed in the charter"
@@ -131,7 +131,7 @@ func (h *home) printListReport(cmd *cobra.Command, r listReport, entries bool) {
 	}
 	line(w, r.Name, "%s", text)
 	if r.Stale != "" {
-		line(w, "", "STALE, what needs it is denied: %s", r.Stale)
+		line(w, "", "STALE, what needs it is denied: %s: coffer list renew %s", r.Stale, r.Name)
 	}
 	if entries {
 		for _, e := range r.Entries {

@@ -72,7 +72,7 @@ coffer-signer freeze.`,
 
 func (o *options) freeze(cmd *cobra.Command, scope, name, reason string, timeout time.Duration) (err error) {
 	defer func() { o.endPage(err) }()
-	h, err := o.openComplete(cmd.Context())
+	h, err := o.openPresent()
 	if err != nil {
 		return err
 	}
@@ -480,11 +480,14 @@ func (o *options) propose(cmd *cobra.Command, ctx context.Context, c *client, a 
 	if !slices.Contains(p.Groups, a.decides.Group) {
 		return cli.Refusedf("%s is decided by %s, and %q is not in that group", a.title, a.decides, o.as)
 	}
+	if err := c.home.torn(a, o.as); err != nil {
+		return err
+	}
 	v := view{Title: "propose " + a.title, Lines: c.home.actLines(a, ""), ID: a.id, Given: given}
 	if _, err := o.consent(ctx, cmd, key, v, "propose"); err != nil {
 		return err
 	}
-	return o.signAndHandIn(cmd, ctx, c, key, a, "proposed", approval.Approve)
+	return o.signAndHandIn(cmd, ctx, c, key, a, proposed, approval.Approve)
 }
 
 // signAndHandIn is the end of everything that people decide about records.

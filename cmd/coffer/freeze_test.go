@@ -53,6 +53,18 @@ func TestFreezeWithoutCoordinator(t *testing.T) {
 	}
 }
 
+// Whoever has joined with a file that operators have not all signed yet may freeze at
+// once, without anybody to fetch those signatures from.
+func TestFreezeByNewcomer(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	o.f.File.Signatures = o.f.File.Signatures[:1]
+	dave := o.person("dave")
+	o.desk.stop()
+	dave.fails(cli.Failed, []string{"signatures under the charter"}, "list", "show")
+	dave.fails(cli.Done, []string{"effective"}, "freeze", "--reason", "now")
+}
+
 // Receipts of fewer signers, or receipts that nobody signed, are never called effective.
 func TestFreezeNotEffective(t *testing.T) {
 	t.Parallel()

@@ -96,7 +96,22 @@ func (o *options) open() (*home, error) {
 	if missing := file.Missing(); len(missing) > 0 {
 		return nil, &charter.IncompleteError{Missing: missing}
 	}
+	return o.openFile(file, p)
+}
+
+// openPresent reads the folder, whichever operators have signed: an order that only
+// stops things waits for no signature, and for nobody who would have to be asked for one.
+func (o *options) openPresent() (*home, error) {
+	file, p, err := o.pinned()
+	if err != nil {
+		return nil, err
+	}
+	return o.openFile(file, p)
+}
+
+func (o *options) openFile(file *charter.File, p pins) (*home, error) {
 	h := &home{o: o, root: file, newest: p.newest}
+	var err error
 	if h.ledger, err = authority.NewLedger(file.Charter, nil); err != nil {
 		return nil, err
 	}

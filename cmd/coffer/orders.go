@@ -245,5 +245,8 @@ func (o *options) orderRecord(cmd *cobra.Command, ctx context.Context, c *client
 	if !a.said(o.as, approval.Approve) {
 		return fmt.Errorf("%q has not signed %s", o.as, a.title)
 	}
+	if a.said(o.as, approval.Withdraw) {
+		return fmt.Errorf("%q has taken the signature under %s back already", o.as, a.title)
+	}
 	return o.signAct(cmd, ctx, c, a, approval.Withdraw, yes, true)
 }

@@ -129,7 +129,7 @@ func (h *home) decodeList(a *act) error {
 		return err
 	}
 	a.title = fmt.Sprintf("version %d of list %q", l.Version, l.Name)
-	a.add("list", "%s, version %d, %d entries, issued %s", l.Name, l.Version, len(l.Entries), stamp(l.Issued))
+	a.add("list", "%s, version %d, %s, issued %s", l.Name, l.Version, count(len(l.Entries), "entry", "entries"), stamp(l.Issued))
 	if list, ok := h.inForce().List(l.Name); ok && list.Keepers != nil {
 		a.decides, a.keys = *list.Keepers, nil
 	}
@@ -211,7 +211,7 @@ func (a *act) signedBy(h *home) (out []string) {
 	seen := map[string]bool{}
 	for _, s := range a.Statements {
 		st, err := approval.Parse(s.Raw)
-		if err != nil || a.Kind == authority.KindOrder {
+		if err != nil || a.Kind == authority.KindOrder || st.Kind == approval.Approve && a.said(st.Person, approval.Withdraw) {
 			continue
 		}
 		text := st.Person
@@ -236,6 +236,35 @@ func (a *act) signedBy(h *home) (out []string) {
 // person looks somebody up in the charter in force.
 func (h *home) person(name string) (charter.Person, bool) { return h.inForce().Person(name) }
 
+// rivals are the other records that wait for the same number.
+func (h *home) rivals(a *act) (out []*act) {
+	if a.Kind == authority.KindUnfreeze {
+		return nil // it has no number, and several lift what they lift
+	}
+	for _, p := range h.ledger.Pending() {
+		r, ok := h.ledger.Record(p.Record)
+		if !ok || p.Record == a.id || p.Kind != a.Kind || len(p.Have) == 0 { // nobody stands behind one that was taken back
+			continue
+		}
+		if other, err := h.decode(r); err == nil && other.title == a.title {
+			out = append(out, other)
+		}
+	}
+	return out
+}
+
+// torn refuses to sign a second record for one number: two versions of the charter that
+// are both signed are a fork, which stops the cluster.
+func (h *home) torn(a *act, as string) error {
+	for _, other := range h.rivals(a) {
+		if other.said(as, approval.Approve) && !other.said(as, approval.Withdraw) {
+			return cli.Hint(cli.Refusedf("%q has signed another %s, %s, and at most one of them takes force", as, a.title, other.id.Short()),
+				"coffer withdraw %s takes that signature back; or wait until that one is in force, and propose this on top of it", other.id.String()[:12])
+		}
+	}
+	return nil
+}
+
 // onSigners are those whose receipts verify: it is in force there.
 func (a *act) onSigners() (out []string) {
 	for _, r := range a.Receipts {
@@ -248,7 +277,7 @@ func (a *act) onSigners() (out []string) {
 // wants says whether a signature of as would bring a record nearer to its force.
 func (h *home) wants(a *act, as string) bool {
 	p, ok := h.person(as)
-	return ok && a.pending != nil && a.pending.Missing != "" && slices.Contains(p.Groups, a.decides.Group) && !slices.Contains(a.pending.Have, as) && !a.said(as, approval.Withdraw)
+	return ok && a.pending != nil && !a.pending.Complete && slices.Contains(p.Groups, a.decides.Group) && !slices.Contains(a.pending.Have, as) && !a.said(as, approval.Withdraw)
 }
 
 func (a *act) said(person string, kind approval.Kind) bool {
@@ -262,7 +291,11 @@ func (a *act) said(person string, kind approval.Kind) bool {
 
 // state says where a record stands.
 func (h *home) state(a *act) string {
-	switch p := a.pending; {
+	p := a.pending
+	if _, known := h.ledger.Record(a.id); !known {
+		return "not signed by anybody yet"
+	}
+	switch {
 	case p == nil && a.Kind == authority.KindFreeze:
 		for _, f := range h.ledger.Freezes() {
 			if f.ID != a.id {
@@ -285,12 +318,26 @@ func (h *home) state(a *act) string {
 		return "in force"
 	case p.Fork:
 		return "FORK: another version of this number is signed as well, and neither takes force until an admin takes a signature back: coffer withdraw"
-	case p.Missing != "":
+	case !p.Complete:
 		return "waits for people"
-	case p.Due > 0:
-		return fmt.Sprintf("signed; takes force once %d signers have waited out the delay", h.inForce().Quorum.Need)
 	}
-	return fmt.Sprintf("signed; takes force once %d signers say so", h.inForce().Quorum.Need)
+	return "signed; " + strings.TrimPrefix(p.Missing, "complete; ")
+}
+
+// count is a number of things in words.
+func count(n int, one, more string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, more)
+}
+
+// missing are the people whose signatures a record waits for, in words.
+func (a *act) missing() string {
+	if a.pending == nil || a.pending.Complete {
+		return ""
+	}
+	return strings.TrimPrefix(a.pending.Missing, "waits for ")
 }
 
 // actLines are a record as this program decoded it, for as.
@@ -311,8 +358,11 @@ func (h *home) actLines(a *act, as string) []intent.Line {
 		line("signed by", "%s", who)
 	}
 	line("state", "%s", h.state(a))
-	if a.pending != nil && a.pending.Missing != "" {
-		line("missing", "%s", strings.TrimPrefix(a.pending.Missing, "waits for "))
+	for _, other := range h.rivals(a) {
+		line("beside", "%s (%s), signed by %s, waits too: at most one of them takes force", other.title, other.id.Short(), strings.Join(other.signedBy(h), ", "))
+	}
+	if missing := a.missing(); missing != "" {
+		line("missing", "%s", missing)
 	}
 	if on := a.onSigners(); len(on) > 0 {
 		line("on signers", "%s", strings.Join(on, ", "))
@@ -351,7 +401,7 @@ func (h *home) report(a *act, as string) actReport {
 		r.Decides = a.decides.String()
 	}
 	if a.pending != nil {
-		r.Missing, r.Fork = a.pending.Missing, a.pending.Fork
+		r.Missing, r.Fork = a.missing(), a.pending.Fork
 	}
 	return r
 }
@@ -540,15 +590,21 @@ func (c *client) handIn(ctx context.Context, a *act, talk io.Writer) (*act, erro
 	return after, err
 }
 
+// proposed is the verb of a record that was made just now.
+const proposed = "proposed"
+
 // printSigned says what a signature came to.
 func (h *home) printSigned(cmd *cobra.Command, verb string, a *act) error {
 	if h.o.json {
 		return cli.JSON(cmd, h.report(a, h.o.as))
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", verb, a.id)
+	if verb != proposed { // of what is new the ID alone, for scripts
+		fmt.Fprintf(cmd.OutOrStdout(), "%s ", verb)
+	}
+	fmt.Fprintln(cmd.OutOrStdout(), a.id)
 	text := a.title + ": " + h.state(a)
-	if a.pending != nil && a.pending.Missing != "" {
-		text += "; still missing: " + strings.TrimPrefix(a.pending.Missing, "waits for ")
+	if missing := a.missing(); missing != "" {
+		text += "; still missing: " + missing
 	}
 	fmt.Fprintln(cmd.ErrOrStderr(), text)
 	return nil

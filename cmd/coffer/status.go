@@ -240,14 +240,14 @@ func (h *home) printStanding(w io.Writer, freezes []authority.Held, acts []*act)
 	}
 	for _, a := range acts {
 		text := h.state(a)
-		if a.pending.Missing != "" {
-			text += ": " + a.pending.Missing
+		if missing := a.missing(); missing != "" {
+			text += ": " + missing
 		}
 		line(w, "waits", "%s (%s): %s", a.title, a.id.Short(), text)
 	}
 	for name, list := range h.inForce().Lists(h.ledger.Lists(), unixNow()) {
 		if list.Stale != "" {
-			line(w, "STALE list", "%s: %s", name, list.Stale)
+			line(w, "STALE list", "%s: %s: coffer list renew %s", name, list.Stale, name)
 		}
 	}
 }
