@@ -8,7 +8,7 @@ docker info >/dev/null 2>&1 || { echo "images: no Docker daemon answers; start o
 # The context holds what goes into the images and the empty folders that git cannot hold.
 context=$(mktemp -d)
 trap 'rm -rf "$context" "$context.log"' EXIT
-mkdir -p "$context"/data "$context"/cluster/{coordinator,signers/{a,b,c},passphrases/{a,b,c},people/{alice,bob,carol}}
+mkdir -p "$context"/data "$context"/cluster/{coordinator,signers/{a,b,c},passphrases/{a,b,c},people/{alice,bob,carol,dave}}
 for program in coffer coffer-signer coffer-coordinator coffer-demo; do
 	[ -x "$bin/$program" ] || { echo "images: $bin/$program is missing; run make build" >&2; exit 1; }
 	cp "$bin/$program" "$context/"

@@ -150,13 +150,39 @@ func (r *tee) Read(b []byte) (int, error) {
 // checkResult uses go-ethereum alone.
 func checkResult(t *testing.T, r demo.Result) {
 	t.Helper()
-	if r.Wallet.Quorum.Need != 2 || r.Wallet.Quorum.Of != 3 || len(r.Wallet.Signers) != 3 || len(r.Acts) != 2 {
+	if r.Wallet.Quorum.Need != 2 || r.Wallet.Quorum.Of != 3 || len(r.Wallet.Signers) != 3 || len(r.Acts) != 4 {
 		t.Fatalf("%+v", r)
 	}
-	pay, refused := r.Acts[0], r.Acts[1]
+	pay, refused, frozen, lifted := r.Acts[0], r.Acts[1], r.Acts[2], r.Acts[3]
 	if pay.Outcome != "mined" || len(pay.Signers) != 2 {
 		t.Errorf("act 1: %+v", pay)
 	}
+	checkTx(t, r, pay, new(big.Int).Mul(big.NewInt(15), big.NewInt(1e17)))
+	if refused.Outcome != "refused" || len(refused.Reasons) != 3 || refused.RawTx != "" {
+		t.Errorf("act 2: %+v", refused)
+	}
+	for name, reasons := range refused.Reasons {
+		if len(reasons) == 0 || !strings.Contains(strings.Join(reasons, " "), "2 ETH") {
+			t.Errorf("signer %s does not say that the limit is 2 ETH: %q", name, reasons)
+		}
+	}
+	if frozen.Outcome != "frozen" || len(frozen.Reasons) != 3 || frozen.RawTx != "" || len(frozen.Signers) != 0 {
+		t.Errorf("act 3: %+v", frozen)
+	}
+	for name, reasons := range frozen.Reasons {
+		if !strings.Contains(strings.Join(reasons, " "), "frozen") {
+			t.Errorf("signer %s does not say that it is frozen: %q", name, reasons)
+		}
+	}
+	if lifted.Outcome != "mined" || len(lifted.Signers) != 2 {
+		t.Errorf("act 4: %+v", lifted)
+	}
+	checkTx(t, r, lifted, new(big.Int).Mul(big.NewInt(25), big.NewInt(1e16)))
+}
+
+// checkTx recovers who signed a payment of the story.
+func checkTx(t *testing.T, r demo.Result, pay demo.Act, want *big.Int) {
+	t.Helper()
 	raw, err := hexutil.Decode(pay.RawTx)
 	if err != nil {
 		t.Fatal(err)
@@ -186,16 +212,8 @@ func checkResult(t *testing.T, r demo.Result) {
 	if tx.Hash().Hex() != pay.TxHash {
 		t.Errorf("hash %s, want %s", pay.TxHash, tx.Hash().Hex())
 	}
-	if want := new(big.Int).Mul(big.NewInt(15), big.NewInt(1e17)); tx.Value().Cmp(want) != 0 {
-		t.Errorf("value %s", tx.Value())
-	}
-	if refused.Outcome != "refused" || len(refused.Reasons) != 3 || refused.RawTx != "" {
-		t.Errorf("act 2: %+v", refused)
-	}
-	for name, reasons := range refused.Reasons {
-		if len(reasons) == 0 || !strings.Contains(strings.Join(reasons, " "), "2 ETH") {
-			t.Errorf("signer %s does not say that the limit is 2 ETH: %q", name, reasons)
-		}
+	if tx.Value().Cmp(want) != 0 {
+		t.Errorf("value %s, want %s", tx.Value(), want)
 	}
 }
 

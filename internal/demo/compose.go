@@ -51,7 +51,7 @@ func Compose(ctx context.Context, cfg ComposeConfig) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := s.acts(ctx, result, c.actKilled, c.actBack, c.actPaused, c.actCutOff); err != nil {
+	if err := s.acts(ctx, result, c.actKilled, c.actBack, c.actPaused); err != nil {
 		return err
 	}
 	if err := cfg.Done(result); err != nil {
@@ -255,7 +255,7 @@ func (c *containers) fences(ctx context.Context) error {
 	}
 	at := func(service, network, port string) string {
 		m := all[slices.Index(services, service)]
-		return m.NetworkSettings.Networks[c.project+"_"+network].IPAddress + ":" + port
+		return m.NetworkSettings.Networks[c.network(network)].IPAddress + ":" + port
 	}
 	ways := map[string]map[string]bool{} // from a service to an address: whether it should be open
 	for _, name := range services {
@@ -328,6 +328,22 @@ func (c *containers) letGo(ctx context.Context, name string) error {
 	return err
 }
 
+// cutOff takes the coordinator off the one network that it shares with the signer.
+func (c *containers) cutOff(ctx context.Context, name string) error {
+	_, _, err := command(ctx, nil, c.docker, "network", "disconnect", c.network("desk-"+name), c.ids["coordinator"])
+	return err
+}
+
+func (c *containers) reconnect(ctx context.Context, name string) error {
+	_, _, err := command(ctx, nil, c.docker, "network", "connect", c.network("desk-"+name), c.ids["coordinator"])
+	if err != nil {
+		return err
+	}
+	return c.ready(ctx, len(signers))
+}
+
+func (c *containers) network(name string) string { return c.project + "_" + name }
+
 func (c *containers) fund(ctx context.Context, to string, ether int64) error {
 	_, _, err := c.run(ctx, nil, "exec", "-T", "chain", "/coffer-demo", "fund", to, strconv.FormatInt(ether, 10))
 	return err
@@ -399,15 +415,16 @@ func (c *containers) actBack(ctx context.Context, result *Result) (*Act, error) 
 func (c *containers) actPaused(ctx context.Context, result *Result) (*Act, error) {
 	start, act := time.Now(), len(result.Acts)+1
 	for try := 1; ; try++ {
-		w, paused, err := c.inSession(ctx, act, smallAmount)
+		w, err := c.inSession(ctx, act, smallAmount)
 		if err != nil {
 			return nil, err
 		}
+		paused := w.held
 		want, err := policy.ParseAmount(smallAmount, etherDecimals)
 		if err != nil {
 			return nil, err
 		}
-		a, err := c.paid(ctx, w, result, act, fmt.Sprintf("signer %s is paused in mid-session; the others finish", paused), want, start)
+		a, err := c.paid(ctx, w.underway, result, act, fmt.Sprintf("signer %s is paused in mid-session; the others finish", paused), want, start)
 		if err != nil {
 			return nil, err
 		}
@@ -427,83 +444,6 @@ func (c *containers) actPaused(ctx context.Context, result *Result) (*Act, error
 		c.say("signer %s had signed; once more", paused)
 		c.again++
 	}
-}
-
-// actCutOff freezes through a signer that the coordinator cannot reach. The others have
-// it from that signer, and the payment waits until the admins lift it.
-func (c *containers) actCutOff(ctx context.Context, result *Result) (*Act, error) {
-	start, act := time.Now(), len(result.Acts)+1
-	cut := signers[len(signers)-1].name
-	network := c.project + "_desk-" + cut
-	c.say("act %d: cutting the coordinator off from signer %s", act, cut)
-	if _, _, err := command(ctx, nil, c.docker, "network", "disconnect", network, c.ids["coordinator"]); err != nil {
-		return nil, err
-	}
-	c.say("act %d: the operator of signer %s freezes the cluster at its socket", act, cut)
-	out, _, err := c.signerSays(ctx, cut, "freeze", "--reason", "the coordinator does strange things", "--json")
-	if err != nil {
-		return nil, err
-	}
-	var order struct {
-		ID        string `json:"id"`
-		Effective bool   `json:"effective"`
-	}
-	if err := json.Unmarshal([]byte(out), &order); err != nil {
-		return nil, fmt.Errorf("read coffer-signer's answer: %w", err)
-	}
-	if !order.Effective {
-		return nil, fmt.Errorf("act %d: the freeze is not effective: %s", act, out)
-	}
-	for _, sg := range signers {
-		if err := poll(ctx, refusedWithin, func(ctx context.Context) error { return c.holds(ctx, sg.name, order.ID) }); err != nil {
-			return nil, fmt.Errorf("act %d: signer %s: %w", act, sg.name, err)
-		}
-	}
-	frozen := make(chan struct{})
-	var once sync.Once
-	c.overhear(func(line string) {
-		if strings.Contains(strings.ToLower(line), "frozen") {
-			once.Do(func() { close(frozen) })
-		}
-	})
-	defer c.overhear(nil)
-	w, err := c.asked(ctx, act, smallAmount)
-	if err != nil {
-		return nil, err
-	}
-	// The coordinator asks nobody while it knows of a freeze; the signers would refuse.
-	select {
-	case <-frozen:
-	case <-w.done:
-		_, err := w.end()
-		return nil, errors.Join(fmt.Errorf("act %d: the payment ended while all was frozen", act), err)
-	}
-	c.say("act %d: all signers hold the freeze, and the payment waits; bob and carol lift it", act)
-	if err := c.lift(ctx, "the coordinator was looked at"); err != nil {
-		return nil, err
-	}
-	want, err := policy.ParseAmount(smallAmount, etherDecimals)
-	if err != nil {
-		return nil, err
-	}
-	a, err := c.paid(ctx, w, result, act, fmt.Sprintf("signer %s, cut off from the coordinator, freezes all; lifted, it pays", cut), want, start)
-	if err != nil {
-		return nil, err
-	}
-	_, _, err = command(ctx, nil, c.docker, "network", "connect", network, c.ids["coordinator"])
-	return a, err
-}
-
-// holds says whether a signer has a freeze on its disk.
-func (c *containers) holds(ctx context.Context, signer, id string) error {
-	out, _, err := c.signerSays(ctx, signer, "status", "--json")
-	if err != nil {
-		return err
-	}
-	if !strings.Contains(out, id) {
-		return errors.New("it does not have the freeze")
-	}
-	return nil
 }
 
 // end takes everything down. When the story failed, the containers' last words first.

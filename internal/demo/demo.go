@@ -120,6 +120,9 @@ type venue interface {
 	// hold stops one signer where it is, as if its machine hung; letGo has it go on.
 	hold(ctx context.Context, name string) error
 	letGo(ctx context.Context, name string) error
+	// cutOff parts the coordinator from one signer, and reconnect brings them together.
+	cutOff(ctx context.Context, name string) error
+	reconnect(ctx context.Context, name string) error
 	// fund pays from the dev chain's faucet.
 	fund(ctx context.Context, to string, ether int64) error
 	// balance asks the chain what an address owns, in wei.
@@ -138,8 +141,8 @@ type story struct {
 	overheard func(line string)
 	// again counts the payments that were made once more, each with a reference of its own.
 	again int
-	// frozen is the payment that actFreeze left behind.
-	frozen *underway
+	// frozen is the payment that actFreeze left behind, and its session.
+	frozen *session
 }
 
 func newStory(talk io.Writer) *story {

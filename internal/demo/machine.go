@@ -24,6 +24,7 @@ type machine struct {
 	temporary bool
 	procs     *processes
 	url       string
+	relays    map[string]*relay // from the coordinator to each signer
 	faucet    *devchain.Faucet
 	geth      *gethdev.Node // instead of the faucet's chain
 }
@@ -48,6 +49,9 @@ func (m *machine) prepareDir() error {
 // end ends every process, whatever happened.
 func (m *machine) end(err error) error {
 	m.procs.stop()
+	for _, r := range m.relays {
+		err = errors.Join(err, r.cut())
+	}
 	if m.geth != nil {
 		err = errors.Join(err, m.geth.Stop())
 	}
@@ -69,6 +73,14 @@ func (m *machine) setup(ctx context.Context) error {
 	places, err := loopback(m.url)
 	if err != nil {
 		return err
+	}
+	m.relays = map[string]*relay{}
+	for i, sg := range signers {
+		r := &relay{address: places.signers[i].announceRPC, to: places.signers[i].rpc}
+		if err := r.open(); err != nil {
+			return err
+		}
+		m.relays[sg.name] = r
 	}
 	c := ceremony{folder: m.folder, say: m.say, run: m.procs.command}
 	digest, err := c.hold(ctx, places)
@@ -123,8 +135,23 @@ func (m *machine) daemons(ctx context.Context, digest string) error {
 		}
 	}
 	m.say("three signers and a coordinator run; charter %s", digest[:12])
+	m.say("each signer opens its key store with its operator's passphrase, which takes seconds on purpose")
+	for _, sg := range signers {
+		if err := poll(ctx, unsealedWithin, func(ctx context.Context) error {
+			st, err := m.status(ctx, sg.name)
+			if err == nil && st.Sealed {
+				err = errors.New("it is sealed")
+			}
+			return err
+		}); err != nil {
+			return fmt.Errorf("signer %s: %w", sg.name, err)
+		}
+	}
 	return nil
 }
+
+// unsealedWithin bounds the work that stands before a passphrase, by three on a busy machine.
+const unsealedWithin = time.Minute
 
 func (m *machine) as(ctx context.Context, person string, progress func(string), args ...string) (stdout string, code int, err error) {
 	args = append(args, "--home", m.home(person), "--as", person, "--key", m.key(person))
@@ -144,6 +171,10 @@ func (m *machine) hold(_ context.Context, name string) error {
 func (m *machine) letGo(_ context.Context, name string) error {
 	return m.procs.signal("signer-"+name, syscall.SIGCONT)
 }
+
+func (m *machine) cutOff(_ context.Context, name string) error { return m.relays[name].cut() }
+
+func (m *machine) reconnect(_ context.Context, name string) error { return m.relays[name].open() }
 
 // dial connects to the dev chain.
 func (m *machine) dial(ctx context.Context) (*rpc.Client, error) {

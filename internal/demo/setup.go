@@ -51,16 +51,22 @@ type places struct {
 	chain       string // URL
 }
 
-// loopback has everybody on this machine, on ports that are free.
+// loopback has everybody on this machine, on ports that are free. What a signer announces
+// to the coordinator is a relay's.
 func loopback(chain string) (places, error) {
-	ports, err := freeport.Take(3*len(signers) + 1)
+	ports, err := freeport.Take(4*len(signers) + 1)
 	if err != nil {
 		return places{}, err
 	}
-	address := func(n int) string { return fmt.Sprintf("127.0.0.1:%d", ports[n]) }
-	p := places{coordinator: place{rpc: address(3 * len(signers))}, chain: chain}
-	for i := range signers {
-		p.signers = append(p.signers, place{peers: fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", ports[3*i]), rpc: address(3*i + 1), orders: address(3*i + 2)})
+	address := func() string {
+		port := ports[0]
+		ports = ports[1:]
+		return fmt.Sprintf("127.0.0.1:%d", port)
+	}
+	p := places{coordinator: place{rpc: address()}, chain: chain}
+	for range signers {
+		_, port, _ := strings.Cut(address(), ":")
+		p.signers = append(p.signers, place{peers: "/ip4/127.0.0.1/tcp/" + port, rpc: address(), announceRPC: address(), orders: address()})
 	}
 	return p, nil
 }
@@ -146,8 +152,10 @@ func (c ceremony) cards(ctx context.Context, p places) ([]string, error) {
 			"init", "--dir", c.signer(sg.name), "--name", sg.name, "--org", sg.org, "--passphrase-file", c.passphrase(sg.name),
 			"--listen-peers", at.peers, "--listen-coordinator", at.rpc, "--listen-orders", at.orders,
 		}
-		if at.announcePeers != "" {
-			args = append(args, "--announce-peers", at.announcePeers, "--announce-coordinator", at.announceRPC, "--announce-orders", at.announceOrders)
+		for _, announced := range [][2]string{{"peers", at.announcePeers}, {"coordinator", at.announceRPC}, {"orders", at.announceOrders}} {
+			if announced[1] != "" {
+				args = append(args, "--announce-"+announced[0], announced[1])
+			}
 		}
 		if err := add("coffer-signer", args...); err != nil {
 			return nil, err
