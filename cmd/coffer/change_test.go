@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"coffer/credential"
 	"coffer/internal/cli"
 	"coffer/internal/testcharter"
+	"coffer/policy"
 )
 
 // edited is a file with what charter show --json prints, after a change.
@@ -199,6 +201,28 @@ func TestLists(t *testing.T) {
 	bob.fails(cli.Done, []string{"removes"}, "approve", removed, "--yes")
 	if r := decode[listReport](t, dave.must("list", "show", "staff", "--json")); r.Version != 2 || len(r.Entries) != 0 {
 		t.Errorf("%+v", r)
+	}
+}
+
+// Somebody who was last here under the version before keeps, of one answer, the next one
+// and what was proposed under it, whatever the order of their IDs.
+func TestListBehindCharter(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t, func(c *charter.Charter) { c.Admin.Delay = "1h" })
+	alice, bob := o.person("alice"), o.person("bob")
+	path := alice.edited(func(c *charter.Charter) {
+		c.Destinations = append(c.Destinations, charter.DestinationList{Name: "desks", Keepers: &policy.Requirement{Group: "treasury", K: 2}})
+	})
+	id := alice.digestOf(path)
+	alice.must("charter", "propose", path, "--digest", id)
+	bob.must("charter", "sign", id, "--yes")
+	o.pass(2 * time.Hour)
+	var lists []string
+	for n := range 4 { // so that some ID is below the charter's, and some above
+		lists = append(lists, strings.TrimPrefix(alice.must("list", "add", "desks", testcharter.Stranger, fmt.Sprintf("desk %d", n)), "proposed "))
+	}
+	for _, id := range lists {
+		bob.must("show", id)
 	}
 }
 

@@ -199,9 +199,15 @@ func (h *home) merge() error {
 	if err := both.Restore(theirs, unixNow()); err != nil {
 		return fmt.Errorf("%s: %w", h.o.recordsFile(), err)
 	}
-	for _, k := range h.ledger.All() {
-		// What is refused has been overtaken by what the other command wrote.
-		_, _ = both.Add(k.Record, k.Arrived)
+	// In the order of their IDs a list may come before the version of the charter that
+	// has it. What is refused in the end was overtaken by what the other command wrote.
+	ours := h.ledger.All()
+	for before := 0; before != len(ours); {
+		before = len(ours)
+		ours = slices.DeleteFunc(ours, func(k authority.Kept) bool {
+			_, err := both.Add(k.Record, k.Arrived)
+			return err == nil
+		})
 	}
 	h.ledger = both
 	return nil
