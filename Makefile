@@ -40,7 +40,7 @@ test: safe needs ## all tests; installs what they need
 	export COFFER_GETH=$$(scripts/build-geth.sh) && \
 	$(GO) test -tags $(TAGS),geth -count=1 -run Geth -timeout 10m ./chain/rpc ./internal/gethdev && \
 	$(GO) test -tags $(TAGS),e2e -count=1 -timeout 20m ./cmd/coffer-demo
-	$(GO) test -tags $(TAGS),e2e -count=1 -timeout 10m -run '^TestPasskey$$' ./cmd/coffer
+	$(GO) test -tags $(TAGS),e2e -count=1 -timeout 10m -run '^(TestPasskey|TestTakeover)$$' ./cmd/coffer ./passkey
 	$(GO) vet -tags $(TAGS),e2e,crashpoint ./internal/crashpoint ./internal/crashtest
 	$(GO) test -tags $(TAGS),e2e,crashpoint -count=1 -timeout 20m ./internal/crashpoint ./internal/crashtest
 

@@ -32,6 +32,7 @@ var pageTemplate = template.Must(template.New("page").Parse(pageText))
 type rendered struct {
 	Page
 	Nonce  string
+	Key    string // by which the script knows the replies of who served it
 	Style  template.CSS
 	Script template.JS
 }

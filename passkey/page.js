@@ -9,10 +9,25 @@
   const bytes = (text) => Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (c) => c.charCodeAt(0));
   const text = (buffer) => btoa(String.fromCharCode(...new Uint8Array(buffer))).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
 
-  const post = async (path, body) => {
-    const reply = await fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), credentials: "same-origin", cache: "no-store", redirect: "error" });
-    if (!reply.ok) throw new Error((await reply.text()).trim() || reply.statusText);
-    return reply.json();
+  const encode = (words) => new TextEncoder().encode(words);
+
+  // Only who served this page knows its key. Another program that stands at its address
+  // later could otherwise have the passkey sign something else under what is shown here.
+  const main = document.querySelector("main");
+  const served = crypto.subtle.importKey("raw", encode(main.dataset.key), { name: "HMAC", hash: "SHA-256" }, false, ["verify"]);
+  main.removeAttribute("data-key");
+
+  const post = async (path, body, signal) => {
+    const asked = text(crypto.getRandomValues(new Uint8Array(32)));
+    const headers = { "Content-Type": "application/json", "Coffer-Asked": asked };
+    const reply = await fetch(path, { method: "POST", headers, body: JSON.stringify(body), credentials: "same-origin", cache: "no-store", redirect: "error", signal });
+    if (!reply.ok) throw new Error("The program refused this (" + reply.status + "). Open the address that coffer printed again.");
+    const said = await reply.text();
+    const proof = bytes(reply.headers.get("Coffer-Proof") || "");
+    if (!await crypto.subtle.verify("HMAC", await served, proof, encode(asked + "\n" + said))) {
+      throw new Error("Another program answers at this address. Nothing was signed: close this page and call your operators.");
+    }
+    return JSON.parse(said);
   };
 
   const create = async (o) => {
@@ -52,6 +67,15 @@
     }
   };
 
+  // The program ends when nobody chooses for long, or by a key at the terminal.
+  const ended = async (signal) => {
+    for (;;) {
+      const step = await post("next", { at: "choose" }, signal);
+      if (step.do === "done") return step;
+      if (step.do !== "choose") throw new Error("Another window of this page goes on.");
+    }
+  };
+
   const run = async () => {
     if (!window.PublicKeyCredential) throw new Error("this browser knows no passkeys");
     let step = await post("next", {});
@@ -60,8 +84,14 @@
         case "choose": {
           say("");
           choices.forEach((b) => { b.disabled = false; });
-          const choice = await Promise.race(choices.map((b) => pressed(b).then(() => b.dataset.choice)));
+          const chosen = new AbortController();
+          const choice = await Promise.race([ended(chosen.signal), ...choices.map((b) => pressed(b).then(() => b.dataset.choice))]);
+          chosen.abort();
           choices.forEach((b) => { b.disabled = true; });
+          if (choice.do) { // no button: the program went on by itself
+            step = choice;
+            break;
+          }
           say("…");
           step = await post("choose", { choice });
           break;

@@ -2,7 +2,9 @@ package passkey
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/json"
@@ -27,6 +29,11 @@ const (
 	// farewell is for how long an ended page is still told how it ended.
 	farewell = 2 * time.Second
 	cookie   = "coffer-page"
+	// A request of the page names a fresh value, and the reply proves by it that it
+	// comes from the program that served the page.
+	askedHeader = "Coffer-Asked"
+	proofHeader = "Coffer-Proof"
+	maxAsked    = 64
 )
 
 // step is what the page does next.
@@ -58,6 +65,7 @@ type server struct {
 	page   Page
 	host   string // localhost:PORT
 	token  string
+	key    []byte // in the page, and never sent back: see reply
 	http   *http.Server
 	errs   chan error
 	listen []net.Listener
@@ -112,7 +120,7 @@ func serve(ctx context.Context, page Page) (*server, error) {
 		return nil, err
 	}
 	s := &server{
-		page: page, host: credential.Localhost + ":" + port, token: random(), listen: listeners, errs: make(chan error, len(listeners)),
+		page: page, host: credential.Localhost + ":" + port, token: random(), key: []byte(random()), listen: listeners, errs: make(chan error, len(listeners)),
 		now: step{Do: "choose"}, changed: make(chan struct{}), choice: make(chan string, 1), answers: make(chan answer, 1),
 	}
 	mux := http.NewServeMux()
@@ -163,6 +171,9 @@ func (s *server) guard(next http.Handler) http.Handler {
 			case kind != "application/json":
 				refuse(http.StatusUnsupportedMediaType, "send JSON")
 				return
+			case len(r.Header.Get(askedHeader)) > maxAsked:
+				refuse(http.StatusBadRequest, "the request names too much")
+				return
 			case !s.owns(r):
 				refuse(http.StatusForbidden, "the page is open in another browser")
 				return
@@ -205,7 +216,7 @@ func (s *server) show(w http.ResponseWriter, r *http.Request) {
 	}
 	nonce, _ := r.Context().Value(nonceKey{}).(string)
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	_ = pageTemplate.Execute(w, render(s.page, nonce))
+	_ = pageTemplate.Execute(w, render(s.page, nonce, string(s.key)))
 }
 
 func (s *server) set(next step) {
@@ -216,31 +227,56 @@ func (s *server) set(next step) {
 	s.changed = make(chan struct{})
 }
 
-func (s *server) reply(w http.ResponseWriter, next step) {
+// reply answers a request of the page. This program may end while its page is open, and
+// another user's then take the port: the page carries the cookie to it and would have the
+// passkey sign whatever that one names, under the text of this one. So each reply is
+// proved by a key that is in the page alone, over what the request named.
+func (s *server) reply(w http.ResponseWriter, r *http.Request, next step) {
+	body, err := json.Marshal(next)
+	if err != nil {
+		http.Error(w, "the answer cannot be written", http.StatusInternalServerError)
+		return
+	}
+	proof := hmac.New(sha256.New, s.key)
+	proof.Write([]byte(r.Header.Get(askedHeader)))
+	proof.Write([]byte{'\n'})
+	proof.Write(body)
+	w.Header().Set(proofHeader, base64.RawURLEncoding.EncodeToString(proof.Sum(nil)))
 	w.Header().Set("Content-Type", "application/json")
-	if err := json.NewEncoder(w).Encode(next); err == nil && next.Do == "done" {
+	if _, err := w.Write(body); err == nil && next.Do == "done" {
 		s.mu.Lock()
 		s.told = true
 		s.mu.Unlock()
 	}
 }
 
-// next answers what the page does now; it waits for a change while that is nothing.
+// next answers what the page does now, once that is another thing than it does already.
 func (s *server) next(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		At string `json:"at"`
+	}
+	if err := read(r, &body); err != nil {
+		http.Error(w, "the question cannot be read", http.StatusBadRequest)
+		return
+	}
+	s.await(w, r, body.At)
+}
+
+func (s *server) await(w http.ResponseWriter, r *http.Request, at string) {
 	limit := time.NewTimer(poll)
 	defer limit.Stop()
 	for {
 		s.mu.Lock()
 		now, changed := s.now, s.changed
 		s.mu.Unlock()
-		if now.Do != "wait" {
-			s.reply(w, now)
+		if now.Do != "wait" && now.Do != at {
+			s.reply(w, r, now)
 			return
 		}
 		select {
 		case <-changed:
 		case <-limit.C:
-			s.reply(w, now)
+			s.reply(w, r, now)
 			return
 		case <-r.Context().Done():
 			return
@@ -273,7 +309,7 @@ func (s *server) choose(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.choice <- body.Choice
-	s.next(w, r)
+	s.await(w, r, "")
 }
 
 func (s *server) answer(w http.ResponseWriter, r *http.Request) {
@@ -287,7 +323,7 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.answers <- body
-	s.next(w, r)
+	s.await(w, r, "")
 }
 
 // leave goes from one of some steps to waiting, once.

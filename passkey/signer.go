@@ -33,9 +33,9 @@ const Patience = 5 * time.Minute
 
 var quiet = log.New(io.Discard, "", 0)
 
-func render(p Page, nonce string) rendered {
+func render(p Page, nonce, key string) rendered {
 	// Both are files of this package, without a value of anybody's in them.
-	return rendered{Page: p, Nonce: nonce, Style: template.CSS(pageStyle), Script: template.JS(pageScript)} //nolint:gosec // see above
+	return rendered{Page: p, Nonce: nonce, Key: key, Style: template.CSS(pageStyle), Script: template.JS(pageScript)} //nolint:gosec // see above
 }
 
 // Signer is a person's passkey behind a page. It is a credential.Signer; Ask comes
