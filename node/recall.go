@@ -2,11 +2,14 @@ package node
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"coffer/approval"
+	"coffer/authority"
 	"coffer/canon"
 	"coffer/charter"
 	"coffer/gate"
@@ -83,8 +86,24 @@ func (n *Node) known(id canon.Digest, withVerdict bool) (*pb.KnownIntent, error)
 		return nil, err
 	}
 	v := n.judge(in)
+	out.ApprovedBy, out.RejectedBy = weigh(in)
 	out.Verdict, err = n.answer(&v)
 	return out, err
+}
+
+// weigh says whose yes and whose no count, as the gate counts them: under both versions of
+// the charter, without people who are frozen, and with what came by another way.
+func weigh(in gate.Input) (yes, no []string) {
+	i, err := intent.Parse(in.Intent.Raw)
+	if err != nil {
+		return nil, nil
+	}
+	under := approval.Under{Force: in.Charter, Made: in.Made, Frozen: in.Frozen.People, Lists: in.Lists, Now: in.Now}
+	w := approval.Weigh(under, i, i.Digest(), in.Statements)
+	for _, vote := range w.Votes {
+		yes = append(yes, vote.Person+" of "+vote.Org)
+	}
+	return slices.Compact(yes), w.Ended // a person may have approved by several kinds of key
 }
 
 // How far a signer went with an intent.
@@ -150,4 +169,27 @@ func Charter(d Dir) (*charter.Charter, error) {
 		return nil, err
 	}
 	return Newest(file)
+}
+
+// Charters looks up the versions of the charter that the file of a directory has, those
+// included that are not in force: to show what somebody means, not to decide by.
+func Charters(d Dir) (charter.Lookup, error) {
+	_, _, file, err := joined(d)
+	if err != nil {
+		return nil, err
+	}
+	known := map[canon.Digest]*charter.Charter{file.Charter.Digest(): file.Charter}
+	for _, raw := range file.Records {
+		r, err := authority.Parse(raw)
+		if err != nil {
+			return nil, err
+		}
+		if r.Kind != authority.KindCharter {
+			continue
+		}
+		if known[r.ID()], err = charter.Parse(r.Raw); err != nil {
+			return nil, err
+		}
+	}
+	return func(d canon.Digest) (*charter.Charter, bool) { c, ok := known[d]; return c, ok }, nil
 }

@@ -2,9 +2,12 @@ package node_test
 
 import (
 	"bytes"
+	"slices"
 	"testing"
+	"time"
 
 	"coffer/approval"
+	"coffer/authority"
 	"coffer/canon"
 	"coffer/engine"
 	"coffer/internal/cluster"
@@ -79,28 +82,44 @@ func TestRecall(t *testing.T) {
 	}
 }
 
-// The operator reads the same, with this signer's own verdict.
+// The operator reads the same, with this signer's own verdict and whose word counts here:
+// nobody's who is frozen, and with what came by another way than the coordinator.
 func TestOperatorRecalls(t *testing.T) {
 	w := newWorld(t, cluster.Config{})
 	o := w.payment()
-	o.statements = o.statements[:1]
 	w.judge("a", o)
-	reply, err := w.Members["a"].Operator().Recall(t.Context(), &pb.RecallRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, k := range reply.Intents {
-		if !bytes.Equal(k.Intent.Raw, o.intent.Raw) {
-			continue
+	id := canon.Sum(o.intent.Raw)
+	shown := func() (*pb.KnownIntent, *verdict.Verdict) {
+		t.Helper()
+		reply, err := w.Members["a"].Operator().Recall(t.Context(), &pb.RecallRequest{})
+		if err != nil {
+			t.Fatal(err)
 		}
-		signer, _ := w.Charter.Signer("a")
-		v, err := verdict.Verify(k.Verdict.GetVerdict(), k.Verdict.GetSignature(), signer.Peer)
-		if err != nil || v.Outcome != verdict.Wait || len(v.Missing) != 1 {
-			t.Errorf("%+v, %v", v, err)
+		for _, k := range reply.Intents {
+			if !bytes.Equal(k.Intent.Raw, o.intent.Raw) {
+				continue
+			}
+			signer, _ := w.Charter.Signer("a")
+			v, err := verdict.Verify(k.Verdict.GetVerdict(), k.Verdict.GetSignature(), signer.Peer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return k, v
 		}
-		return
+		t.Fatal("the operator is not told of it")
+		return nil, nil
 	}
-	t.Error("the operator is not told of it")
+	if k, v := shown(); v.Outcome != verdict.Sign || !slices.Equal(k.ApprovedBy, []string{"bob of exchange", "carol of custodian"}) || len(k.RejectedBy) != 0 {
+		t.Errorf("%s: approved by %v, rejected by %v", v.Outcome, k.ApprovedBy, k.RejectedBy)
+	}
+	w.Members["a"].Freeze(authority.ScopePerson, "carol")
+	if k, v := shown(); v.Outcome != verdict.Wait || !slices.Equal(k.ApprovedBy, []string{"bob of exchange"}) {
+		t.Errorf("carol is frozen, %s: approved by %v", v.Outcome, k.ApprovedBy)
+	}
+	w.Members["a"].Bring(w.Fixture().OrderRecord(t, approval.Reject, id, time.Now().Unix(), "carol"))
+	if k, v := shown(); v.Outcome != verdict.Refuse || !slices.Equal(k.RejectedBy, []string{"carol"}) {
+		t.Errorf("carol rejects, %s: rejected by %v", v.Outcome, k.RejectedBy)
+	}
 }
 
 // A coordinator cannot unsay a person's no: who saw it once counts it, whatever is shown later.

@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"coffer/approval"
 	"coffer/charter"
 	"coffer/intent"
 	"coffer/internal/cli"
@@ -33,12 +32,12 @@ coordinator: what the signer says here is what it would answer one.`,
 			if err != nil {
 				return err
 			}
-			c, err := node.Charter(d)
+			charters, err := node.Charters(d)
 			if err != nil {
 				return err
 			}
 			return operator(cmd.Context(), o, func(ctx context.Context, api pb.OperatorClient) error {
-				list, err := known(ctx, api, c, all)
+				list, err := known(ctx, api, charters, all)
 				if err != nil {
 					return err
 				}
@@ -80,7 +79,7 @@ type knownIntent struct {
 }
 
 // known asks for all pages.
-func known(ctx context.Context, api pb.OperatorClient, c *charter.Charter, all bool) ([]knownIntent, error) {
+func known(ctx context.Context, api pb.OperatorClient, charters charter.Lookup, all bool) ([]knownIntent, error) {
 	list := []knownIntent{}
 	var last []byte
 	for {
@@ -98,7 +97,7 @@ func known(ctx context.Context, api pb.OperatorClient, c *charter.Charter, all b
 			if !all && (k.State == "signed" || time.Now().Unix() >= i.Expires) {
 				continue
 			}
-			out, err := describe(k, i, c)
+			out, err := describe(k, i, charters)
 			if err != nil {
 				return nil, err
 			}
@@ -113,13 +112,19 @@ func known(ctx context.Context, api pb.OperatorClient, c *charter.Charter, all b
 	}
 }
 
-func describe(k *pb.KnownIntent, i *intent.Intent, c *charter.Charter) (knownIntent, error) {
+// describe reads an intent by the version of the charter that it names, which says what
+// its asset and its destination are.
+func describe(k *pb.KnownIntent, i *intent.Intent, charters charter.Lookup) (knownIntent, error) {
 	v, err := verdict.Parse(k.GetVerdict().GetVerdict())
 	if err != nil {
 		return knownIntent{}, err
 	}
+	c, ok := charters(i.Charter)
+	if !ok {
+		return knownIntent{}, fmt.Errorf("intent %s was made under charter %s, which charter.json does not have; wait a moment and try again", i.Digest().Short(), i.Charter)
+	}
 	out := knownIntent{
-		ID: i.Digest().String(), Kind: string(i.Kind), State: k.State, Outcome: v.Outcome, Missing: v.Missing,
+		ID: i.Digest().String(), Kind: string(i.Kind), State: k.State, Outcome: v.Outcome, Missing: v.Missing, ApprovedBy: k.ApprovedBy, RejectedBy: k.RejectedBy,
 		Fields: map[string]string{}, Seen: time.Unix(k.Seen, 0).UTC().Format(time.RFC3339), lines: intent.Describe(i, c),
 	}
 	for _, line := range out.lines {
@@ -128,17 +133,6 @@ func describe(k *pb.KnownIntent, i *intent.Intent, c *charter.Charter) (knownInt
 	for _, r := range v.Reasons {
 		out.Checks, out.Reasons = append(out.Checks, r.Check+"/"+r.Code), append(out.Reasons, r.Text)
 	}
-	var statements []approval.Signed
-	for _, s := range k.Statements {
-		statements = append(statements, approval.Signed{Raw: s.Raw, Signature: s.Signature})
-	}
-	weighed := approval.Weigh(approval.Under{Force: c, Made: c, Now: time.Now().Unix()}, i, i.Digest(), statements)
-	for _, vote := range weighed.Votes {
-		if who := vote.Person + " of " + vote.Org; len(out.ApprovedBy) == 0 || out.ApprovedBy[len(out.ApprovedBy)-1] != who {
-			out.ApprovedBy = append(out.ApprovedBy, who) // once, though by several kinds of key
-		}
-	}
-	out.RejectedBy = weighed.Ended
 	return out, nil
 }
 

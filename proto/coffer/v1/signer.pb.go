@@ -1184,6 +1184,8 @@ type KnownIntent struct {
 	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`                             // noted, released or signed: how far this signer went
 	Seen          int64                  `protobuf:"varint,5,opt,name=seen,proto3" json:"seen,omitempty"`                              // Unix seconds
 	Verdict       *JudgeResponse         `protobuf:"bytes,6,opt,name=verdict,proto3" json:"verdict,omitempty"`                         // what this signer would do now; to its operator only
+	ApprovedBy    []string               `protobuf:"bytes,7,rep,name=approved_by,json=approvedBy,proto3" json:"approved_by,omitempty"` // whose yes counts here now, as "NAME of ORGANISATION"; to its operator only
+	RejectedBy    []string               `protobuf:"bytes,8,rep,name=rejected_by,json=rejectedBy,proto3" json:"rejected_by,omitempty"` // whose no ends it; to its operator only
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1256,6 +1258,20 @@ func (x *KnownIntent) GetSeen() int64 {
 func (x *KnownIntent) GetVerdict() *JudgeResponse {
 	if x != nil {
 		return x.Verdict
+	}
+	return nil
+}
+
+func (x *KnownIntent) GetApprovedBy() []string {
+	if x != nil {
+		return x.ApprovedBy
+	}
+	return nil
+}
+
+func (x *KnownIntent) GetRejectedBy() []string {
+	if x != nil {
+		return x.RejectedBy
 	}
 	return nil
 }
@@ -2539,7 +2555,7 @@ const file_coffer_v1_signer_proto_rawDesc = "" +
 	"\x05limit\x18\x02 \x01(\rR\x05limit\"V\n" +
 	"\x0eRecallResponse\x120\n" +
 	"\aintents\x18\x01 \x03(\v2\x16.coffer.v1.KnownIntentR\aintents\x12\x12\n" +
-	"\x04more\x18\x02 \x01(\bR\x04more\"\xf8\x01\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"\xba\x02\n" +
 	"\vKnownIntent\x120\n" +
 	"\x06intent\x18\x01 \x01(\v2\x18.coffer.v1.SignedMessageR\x06intent\x128\n" +
 	"\n" +
@@ -2549,7 +2565,11 @@ const file_coffer_v1_signer_proto_rawDesc = "" +
 	"unsignedTx\x12\x14\n" +
 	"\x05state\x18\x04 \x01(\tR\x05state\x12\x12\n" +
 	"\x04seen\x18\x05 \x01(\x03R\x04seen\x122\n" +
-	"\averdict\x18\x06 \x01(\v2\x18.coffer.v1.JudgeResponseR\averdict\"\x0f\n" +
+	"\averdict\x18\x06 \x01(\v2\x18.coffer.v1.JudgeResponseR\averdict\x12\x1f\n" +
+	"\vapproved_by\x18\a \x03(\tR\n" +
+	"approvedBy\x12\x1f\n" +
+	"\vrejected_by\x18\b \x03(\tR\n" +
+	"rejectedBy\"\x0f\n" +
 	"\rDoctorRequest\"@\n" +
 	"\x0eDoctorResponse\x12.\n" +
 	"\bfindings\x18\x01 \x03(\v2\x12.coffer.v1.FindingR\bfindings\"w\n" +
