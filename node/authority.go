@@ -99,6 +99,7 @@ func (n *Node) follow() {
 		return
 	}
 	n.current.Store(next)
+	n.moved.Add(1) // what was judged a moment ago, after the book had it, was judged by the version before
 	n.log.Info("another version of the charter is in force", "version", next.Version, "charter", next.Digest().String())
 	if !slices.Equal(next.Signers, old.Signers) {
 		n.loop.reopen = true
@@ -139,6 +140,7 @@ func (n *Node) doubt(r *run) *verdict.Verdict {
 	if r.judged == moved {
 		return nil
 	}
+	n.follow() // the book may have a version that the loop has not heard of
 	session := r.attempt
 	if r.session != nil && !r.session.ID().IsZero() {
 		session = r.session.ID()

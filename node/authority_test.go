@@ -6,6 +6,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,6 +26,8 @@ import (
 	"coffer/node"
 	"coffer/party"
 	pb "coffer/proto/coffer/v1"
+	"coffer/rpc"
+	"coffer/verdict"
 )
 
 // frozenAt waits until a signer holds a freeze.
@@ -93,24 +97,63 @@ func (w *world) audits(id party.ID, codes ...string) {
 	}
 }
 
+// meanwhile has something done to a signer whose loop stands still, until its own head
+// shows it: it is on disk there, and only the loop has not heard. It runs in that loop,
+// and closes done when the loop has heard.
+func (w *world) meanwhile(id party.ID, done chan struct{}, change func(), shows func(before, now authority.Head) bool) {
+	api := w.Members[id].Operator()
+	head := func() (h authority.Head) {
+		st, err := api.Status(context.Background(), &pb.StatusRequest{})
+		if err == nil {
+			h, err = authority.OpenHead(st.Head, st.HeadSignature, w.Charter)
+		}
+		if err != nil {
+			w.t.Error(err)
+		}
+		return h
+	}
+	before := head()
+	go func() { defer close(done); change() }()
+	for deadline := time.Now().Add(30 * time.Second); !shows(before, head()); <-time.After(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			w.t.Errorf("%s does not take it within 30 s", id)
+			return
+		}
+	}
+}
+
+func closed(c <-chan struct{}) func() bool {
+	return func() bool {
+		select {
+		case <-c:
+			return true
+		default:
+			return false
+		}
+	}
+}
+
 // A session that was released when the freeze came does not give its partial: the freeze
-// was acknowledged before it left.
+// was on disk before it left.
 func TestFreezeStopsAPartial(t *testing.T) {
 	for scope, name := range map[string]string{authority.ScopeCluster: "", authority.ScopeWallet: cluster.WalletName, authority.ScopePerson: "alice"} {
 		t.Run(scope, func(t *testing.T) {
 			w := newWorld(t, cluster.Config{})
 			o := w.payment()
-			told := false
+			var told sync.Once
+			done := make(chan struct{})
 			w.hosts.on(func(id party.ID, e *engine.Event) bool {
-				if id == "a" && e.Partial != nil && !told {
-					told = true
-					w.Members["a"].Freeze(scope, name)
+				if id == "a" && e.Partial != nil {
+					told.Do(func() {
+						w.meanwhile("a", done, func() { w.Members["a"].Freeze(scope, name) }, func(before, now authority.Head) bool { return now.Freezes != before.Freezes })
+					})
 				}
 				return true
 			})
 			answers := w.session(t.Context(), o, "a", "b")
-			if got := w.how("a", answers["a"]); !told || !strings.HasPrefix(got, "G-FROZEN") {
-				t.Errorf("a answers %s (told: %v)", got, told)
+			w.Eventually("the freeze came", closed(done))
+			if got := w.how("a", answers["a"]); !strings.HasPrefix(got, "G-FROZEN") {
+				t.Errorf("a answers %s", got)
 			}
 		})
 	}
@@ -298,37 +341,77 @@ func TestApproverRemovedBeforeThePartial(t *testing.T) {
 	w := newWorld(t, cluster.Config{})
 	o := w.payment()
 	next, cards := w.withoutCarol()
-	told := false
 	record := w.Fixture().CharterRecord(t, next, time.Now().Unix(), cards, "bob", "carol")
+	var told sync.Once
+	done := make(chan struct{})
 	w.hosts.on(func(id party.ID, e *engine.Event) bool {
-		if id == "a" && e.Partial != nil && !told {
-			told = true
-			w.Members["a"].Bring(record)
+		if id == "a" && e.Partial != nil {
+			told.Do(func() {
+				w.meanwhile("a", done, func() { w.Members["a"].Bring(record) }, func(_, now authority.Head) bool { return now.Version == 2 })
+			})
 		}
 		return true
 	})
-	answers := w.session(t.Context(), o, "a", "b")
-	if got := w.how("a", answers["a"]); !told || got != "G-APPROVALS" {
-		t.Errorf("a answers %s (told: %v)", got, told)
+	a := w.session(t.Context(), o, "a", "b")["a"]
+	w.Eventually("the version came", closed(done))
+	if a.Refused == nil {
+		t.Fatalf("a answers %s", w.how("a", a))
+	}
+	v, err := verdict.Parse(a.Refused.Verdict)
+	if err != nil || !slices.ContainsFunc(v.Reasons, func(r verdict.Reason) bool { return r.Check == "G-APPROVALS" }) {
+		t.Errorf("a answers %+v, %v", v, err)
 	}
 }
 
-// A signer that hears of nobody signs nothing once what it heard is old; one that hears a
-// liar alone signs while the charter is content with one head, and does not when it is not.
+// A signer that hears of nobody, or of a liar alone, signs nothing once what it heard is
+// old, if the charter asks for the heads of all others (threat C17). The liar is one that
+// says what suits a: that it stands where a stands, under a charter by which carol approves.
 func TestPartitionedSigner(t *testing.T) {
-	w := newWorld(t, cluster.Config{Draft: func(d *charter.Draft) { d.Freshness = &charter.Freshness{Heads: 2, Within: "2s"} }})
+	w := newWorld(t, cluster.Config{Draft: func(d *charter.Draft) { d.Freshness = &charter.Freshness{Heads: 2, Within: "10s"} }})
+	w.mustSign(w.payment(), "a", "b")
 	o := w.payment()
-	w.mustSign(o, "a", "b")
-	w.Net.Cut("a", "c") // a hears of b, who may lie, and not of c
-	next := w.payment()
-	w.Eventually("a and b alone sign nothing", func() bool { return w.judge("a", next) == "G-FRESH" })
-	for s, a := range w.session(t.Context(), next, "a", "b") {
-		if a.Partial != nil {
-			t.Errorf("%s gave a partial", s)
+	w.Net.Partition(party.Set{"c"})
+	next, cards := w.withoutCarol()
+	old := w.Charter
+	w.Adopt("c", next, cards, "c")
+	w.Charter = old // the one that a and b have
+	w.Eventually("a is stale", func() bool { return !w.Members["a"].Status().Fresh })
+	for _, o := range []order{o, w.payment()} { // approved before, and approved by carol after her removal
+		for s, a := range w.session(t.Context(), o, "a", "b") {
+			if got := w.how(s, a); got != "G-FRESH" {
+				t.Errorf("%s answers %s", s, got)
+			}
 		}
 	}
 	w.Net.Heal()
-	w.Eventually("it signs again", func() bool { return w.judge("a", next) == "sign" })
+	w.Eventually("a has the version", func() bool { return w.Members["a"].Status().CharterVersion == 2 })
+	w.Fresh()
+	for s, a := range w.session(t.Context(), o, "a", "b") {
+		if got := w.how(s, a); got != "G-APPROVALS" {
+			t.Errorf("%s answers %s", s, got)
+		}
+	}
+}
+
+// With the usual Of-Need heads, one in a 2-of-3, a lying peer alone keeps a signer fresh
+// that is cut off from the rest: what docs/threat-model.md says of C17.
+func TestPartitionedWithALiar(t *testing.T) {
+	w := newWorld(t, cluster.Config{Draft: func(d *charter.Draft) { d.Freshness = &charter.Freshness{Heads: 1, Within: "10s"} }})
+	w.Net.Partition(party.Set{"c"})
+	next, cards := w.withoutCarol()
+	old := w.Charter
+	w.Adopt("c", next, cards, "c")
+	w.Charter = old
+	w.Eventually("what a heard of c is old", func() bool {
+		return slices.ContainsFunc(w.Members["a"].Status().Heads, func(h *pb.HeadState) bool { return h.Signer == "c" && h.AgeMs > 10_000 })
+	})
+	w.mustSign(w.payment(), "a", "b")
+	// Without the liar it stops, too.
+	w.Net.Partition(party.Set{"a"})
+	w.Eventually("a is stale", func() bool { return !w.Members["a"].Status().Fresh })
+	if got := w.judge("a", w.payment()); got != "G-FRESH" {
+		t.Errorf("a judges %s", got)
+	}
 }
 
 // A stale signer signs nothing under the charter that it has: the others' heads differ,
@@ -347,7 +430,7 @@ func TestStaleSignerSignsNothing(t *testing.T) {
 	})
 	w.Members["a"].Launch(false)
 	w.Eventually("a knows that it is behind", func() bool {
-		st, err := w.Members["a"].Operator().Status(t.Context(), &pb.StatusRequest{})
+		st, err := w.Members["a"].Ask()
 		return err == nil && !st.Sealed && len(st.Heads) == 2 && !st.Fresh
 	})
 	if got := w.judge("a", o); got != "G-FRESH" {
@@ -360,32 +443,33 @@ func TestStaleSignerSignsNothing(t *testing.T) {
 
 // A lying peer's heads about others, and forged ones about itself, count for nothing.
 func TestForgedHeads(t *testing.T) {
-	w := newWorld(t, cluster.Config{Draft: func(d *charter.Draft) { d.Freshness = &charter.Freshness{Heads: 1, Within: "1s"} }})
-	stolen := make(chan []byte, 64)
+	w := newWorld(t, cluster.Config{})
+	var stolen atomic.Pointer[[]byte]
+	var forged atomic.Int64
 	w.Net.SetTamper(func(from, to party.ID, data []byte) []byte {
-		if from == "c" && to == "b" && strings.Contains(string(data[:min(len(data), 40)]), "coffer/head-frame/v1") {
-			select {
-			case stolen <- data:
-			default:
-			}
-		}
-		return data
-	})
-	w.Members["c"].Freeze(authority.ScopePerson, "dave") // its head is told at once
-	head := <-stolen
-	w.Net.SetTamper(func(from, to party.ID, data []byte) []byte {
-		if to != "a" {
-			return data
-		}
-		if from == "b" && strings.Contains(string(data[:min(len(data), 40)]), "coffer/head-frame/v1") {
-			return head // b hands on what c said, for its own
-		}
-		if from == "c" {
+		isHead := strings.Contains(string(data[:min(len(data), 40)]), "coffer/head-frame/v1")
+		switch {
+		case from == "c" && to == "b" && isHead:
+			stolen.Store(&data)
+		case from == "c" && to == "a":
 			return nil
+		case from == "b" && to == "a" && isHead:
+			head := stolen.Load()
+			if head == nil {
+				return nil
+			}
+			forged.Add(1)
+			return *head // b hands on what c said, for its own
 		}
 		return data
 	})
-	w.Eventually("a counts no head of c that b brings", func() bool { return !w.Members["a"].Status().Fresh })
+	id, _ := w.Members["c"].Freeze(authority.ScopePerson, "alice") // a hears of it from b
+	w.frozenAt(id, "a")
+	many := forged.Load() + 2
+	w.Eventually("a has heard forged heads", func() bool { return forged.Load() >= many })
+	if st := w.Members["a"].Status(); st.Fresh {
+		t.Errorf("a counts a head of c that b brings: %v", st.Heads)
+	}
 }
 
 // A signer that another one replaces says so and signs nothing; the others go on, and the
@@ -406,16 +490,25 @@ func TestSignerReplaced(t *testing.T) {
 	})
 	w.Adopt("a", next, []string{w.Members["d"].Card}, "a", "b", "c")
 	w.Eventually("c says so", func() bool {
-		reply, err := w.Members["c"].Operator().Doctor(t.Context(), &pb.DoctorRequest{})
+		conn, err := rpc.DialUnix(w.Members["c"].Dir.Socket())
+		if err != nil {
+			return false // it is opened anew
+		}
+		defer conn.Close()
+		reply, err := pb.NewOperatorClient(conn).Doctor(t.Context(), &pb.DoctorRequest{})
 		return err == nil && slices.ContainsFunc(reply.Findings, func(f *pb.Finding) bool { return f.Subject == "charter" && f.Level == pb.Level_LEVEL_FAIL })
 	})
 	if a := w.Members["c"].Sign(t.Context(), o.request(cluster.Attempt(), "b", "c")); a.Partial != nil {
 		t.Error("the signer that was replaced signs")
 	}
-	file, err := charter.ReadFile(w.Members["a"].Dir.Charter())
-	if err != nil {
-		t.Fatal(err)
-	}
+	var file *charter.File
+	w.Eventually("charter.json of a proves the version", func() bool {
+		if file, err = charter.ReadFile(w.Members["a"].Dir.Charter()); err != nil {
+			return false
+		}
+		c, err := node.Newest(file)
+		return err == nil && c.Digest() == next.Digest()
+	})
 	if _, err := node.Join(w.Members["d"].Dir, file, w.File.Charter.Digest()); err == nil {
 		t.Error("d joined the version before")
 	}
@@ -447,7 +540,7 @@ func TestIdentityRotated(t *testing.T) {
 	next := w.next(func(c *charter.Charter) { c.Signers[0].Peer = card.Peer })
 	w.Adopt("b", next, []string{line}, "a", "b", "c")
 	w.Eventually("a has the next identity", func() bool {
-		st, err := w.Members["a"].Operator().Status(t.Context(), &pb.StatusRequest{})
+		st, err := w.Members["a"].Ask()
 		return err == nil && st.PeerId == string(card.Peer) && !st.Sealed
 	})
 	key, err := identity.Load(w.Members["a"].Dir.Identity())

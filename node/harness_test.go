@@ -116,7 +116,9 @@ func (w *world) how(id party.ID, a cluster.Answer) string {
 // judge is the check by which a signer says that it would refuse.
 func (w *world) judge(id party.ID, o order) string {
 	w.t.Helper()
-	v, err := w.Members[id].API().Judge(w.t.Context(), &pb.JudgeRequest{Intent: o.intent.ToProto(), Statements: o.statements})
+	conn := w.Members[id].Dial(w.DeskKey)
+	defer conn.Close() // a test asks again and again
+	v, err := pb.NewSignerClient(conn).Judge(w.t.Context(), &pb.JudgeRequest{Intent: o.intent.ToProto(), Statements: o.statements})
 	if err != nil {
 		w.t.Fatal(err)
 	}

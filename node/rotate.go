@@ -10,6 +10,7 @@ import (
 
 	"coffer/audit"
 	"coffer/identity"
+	"coffer/internal/crashpoint"
 	"coffer/party"
 	"coffer/store"
 	"coffer/transport"
@@ -54,9 +55,11 @@ func (n *Node) rotate(listed identity.ID, now int64) error {
 	if err := audit.Handover(n.cfg.Dir.Audit(), n.key, next, n.origin()); err != nil {
 		return err
 	}
+	crashpoint.Hit("identity.rename")
 	if err := os.Rename(path, n.cfg.Dir.Identity()); err != nil {
 		return fmt.Errorf("take the next identity: %w", err)
 	}
+	crashpoint.Hit("identity.renamed")
 	if err := store.SyncDir(filepath.Dir(path)); err != nil {
 		return fmt.Errorf("take the next identity: %w", err)
 	}

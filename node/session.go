@@ -114,6 +114,7 @@ func (n *Node) pumpSession(r *run) (again bool) {
 // release is the second judgement: everything again, now bound to the session's
 // own ID, then audit and journal on disk, and only then the Binding.
 func (n *Node) release(r *run) {
+	n.follow()
 	moved := n.moved.Load()
 	in, err := n.input(r.request, r.session.ID())
 	if err != nil {

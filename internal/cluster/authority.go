@@ -17,6 +17,7 @@ import (
 	"coffer/node"
 	"coffer/party"
 	pb "coffer/proto/coffer/v1"
+	"coffer/rpc"
 )
 
 // TakeOrders is a Config.Signer that gives every signer an endpoint for orders.
@@ -58,9 +59,20 @@ func (m *Member) Hand(exchange func(context.Context, *pb.ExchangeRequest, ...grp
 // Status is what the signer tells its operator.
 func (m *Member) Status() *pb.StatusResponse {
 	m.c.t.Helper()
-	st, err := m.Operator().Status(m.c.t.Context(), &pb.StatusRequest{})
+	st, err := m.Ask()
 	m.c.must(err)
 	return st
+}
+
+// Ask is Status of a signer that may not serve at this moment: it is opened anew when
+// the charter's signers change.
+func (m *Member) Ask() (*pb.StatusResponse, error) {
+	conn, err := rpc.DialUnix(m.Dir.Socket())
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	return pb.NewOperatorClient(conn).Status(m.c.t.Context(), &pb.StatusRequest{})
 }
 
 // Freeze is the operator's own order on this signer.
@@ -96,7 +108,7 @@ func (c *Cluster) Adopt(at party.ID, next *charter.Charter, cards []string, ever
 	digest := next.Digest()
 	for _, id := range everywhere {
 		c.Eventually("the version is in force at "+string(id), func() bool {
-			st, err := c.Members[id].Operator().Status(c.t.Context(), &pb.StatusRequest{})
+			st, err := c.Members[id].Ask()
 			return err == nil && canon.Digest(st.CharterDigest) == digest
 		})
 	}

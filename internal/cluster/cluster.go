@@ -243,7 +243,8 @@ func (m *Member) Fresh() {
 				connected++
 			}
 		}
-		return st.Fresh || connected < c.Charter.Quorum.Of-c.Charter.Quorum.Need
+		need, _ := c.Charter.Fresh()
+		return st.Fresh || connected < need
 	})
 }
 
@@ -551,16 +552,17 @@ func (c *Cluster) Ceremony(ctx context.Context, i intent.Signed, statements []*p
 		record *pb.SignedRecord
 		err    error
 	}
-	answers := make(chan answer, len(c.Members))
-	for _, m := range c.Members {
+	all := c.Charter.Parties()
+	answers := make(chan answer, len(all))
+	for _, id := range all {
 		go func() {
-			record, err := m.createWallet(ctx, i, statements, attempt)
+			record, err := c.Members[id].createWallet(ctx, i, statements, attempt)
 			answers <- answer{record, err}
 		}()
 	}
 	var record *wallet.Record
 	var first error
-	for range c.Members {
+	for range all {
 		a := <-answers
 		if a.err != nil {
 			if first == nil {
