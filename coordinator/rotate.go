@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 
 	"coffer/audit"
 	"coffer/charter"
@@ -86,10 +85,7 @@ func (g *goingOver) do(d Dir) error {
 	if err := audit.Handover(d.Audit(), g.from, g.to, g.origin); err != nil {
 		return err
 	}
-	if err := os.Rename(d.NextIdentity(), d.Identity()); err != nil {
-		return fmt.Errorf("take the next identity: %w", err)
-	}
-	if err := store.SyncDir(string(d)); err != nil {
+	if err := store.Move(d.NextIdentity(), d.Identity()); err != nil {
 		return fmt.Errorf("take the next identity: %w", err)
 	}
 	return nil

@@ -4,13 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"time"
 
 	"coffer/audit"
 	"coffer/identity"
-	"coffer/internal/crashpoint"
 	"coffer/party"
 	"coffer/store"
 	"coffer/transport"
@@ -55,12 +52,7 @@ func (n *Node) rotate(listed identity.ID, now int64) error {
 	if err := audit.Handover(n.cfg.Dir.Audit(), n.key, next, n.origin()); err != nil {
 		return err
 	}
-	crashpoint.Hit("identity.rename")
-	if err := os.Rename(path, n.cfg.Dir.Identity()); err != nil {
-		return fmt.Errorf("take the next identity: %w", err)
-	}
-	crashpoint.Hit("identity.renamed")
-	if err := store.SyncDir(filepath.Dir(path)); err != nil {
+	if err := store.Move(path, n.cfg.Dir.Identity()); err != nil {
 		return fmt.Errorf("take the next identity: %w", err)
 	}
 	n.log.Warn("this signer has another identity", "before", string(n.key.ID()), "now", string(next.ID()))

@@ -68,6 +68,20 @@ func WriteFile(path string, data []byte, mode fs.FileMode) (err error) {
 	return SyncDir(filepath.Dir(path))
 }
 
+// Move gives a file another name, over what has that name: after a crash at any point it
+// has one of the two, on disk when this returns.
+func Move(from, to string) error {
+	err := crashpoint.Write("file.move")
+	if err == nil {
+		err = os.Rename(from, to)
+	}
+	if err != nil {
+		return fmt.Errorf("move %s: %w", from, Explain(err))
+	}
+	crashpoint.Hit("file.moved")
+	return SyncDir(filepath.Dir(to))
+}
+
 // SyncDir makes renames and new files in a directory durable.
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)

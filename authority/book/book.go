@@ -39,6 +39,7 @@ type Book struct {
 	ledger *authority.Ledger
 	self   *identity.Key
 	late   time.Duration // of uptime that is not on disk yet
+	anew   bool          // a version of the charter changed since uptime was last told
 	failed error         // sticky: memory may be ahead of the disk
 }
 
@@ -142,6 +143,7 @@ func (b *Book) Add(r authority.Record, now int64) ([]authority.Event, error) {
 		return nil, b.failed
 	}
 	events, err := b.ledger.Add(r, now)
+	b.anew = b.anew || slices.ContainsFunc(events, func(e authority.Event) bool { return e.Of == authority.KindCharter })
 	if failed := b.save(); failed != nil {
 		return nil, failed
 	}
@@ -172,12 +174,17 @@ func (b *Book) Freeze(scope, name, reason string, now int64) (authority.Record, 
 }
 
 // Advance is Ledger.Advance. What has been waited goes to disk now and then; a crash
-// loses at most ten seconds of it, which are waited again.
+// loses at most ten seconds of it, which are waited again. What passed before a version
+// came, or a rival of it went, was not waited for it: a process that was stopped for a
+// day may hear of the version first, and of the day after.
 func (b *Book) Advance(elapsed time.Duration, now int64) ([]authority.Event, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.failed != nil {
 		return nil, b.failed
+	}
+	if b.anew {
+		b.anew, elapsed = false, 0
 	}
 	events := b.ledger.Advance(elapsed, now)
 	if b.late += elapsed; len(events) == 0 && b.late < saveEvery {
@@ -226,8 +233,16 @@ func (b *Book) Lists() map[string]authority.ListState { return get(b, (*authorit
 // Refs is Ledger.Refs.
 func (b *Book) Refs() []authority.Ref { return get(b, (*authority.Ledger).Refs) }
 
-// Records is Ledger.Records.
-func (b *Book) Records() []authority.Record { return get(b, (*authority.Ledger).Records) }
+// Records is Ledger.Records. After a failed write nothing is shown: this signer's receipts
+// among it might be of what is not on its disk.
+func (b *Book) Records() []authority.Record {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.failed != nil {
+		return nil
+	}
+	return b.ledger.Records()
+}
 
 func get[T any](b *Book, f func(*authority.Ledger) T) T {
 	b.mu.Lock()
@@ -252,17 +267,23 @@ func (b *Book) Lifted(freeze canon.Digest) bool {
 	return get(b, func(l *authority.Ledger) bool { return l.Lifted(freeze) })
 }
 
-// Record is Ledger.Record.
+// Record is Ledger.Record, as Records is Ledger.Records.
 func (b *Book) Record(id canon.Digest) (authority.Record, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.failed != nil {
+		return authority.Record{}, false
+	}
 	return b.ledger.Record(id)
 }
 
-// Missing is Ledger.Missing.
+// Missing is Ledger.Missing, as Records is Ledger.Records.
 func (b *Book) Missing(have []authority.Ref, limit int) (records []authority.Record, more bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.failed != nil {
+		return nil, false
+	}
 	return b.ledger.Missing(have, limit)
 }
 

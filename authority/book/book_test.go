@@ -154,6 +154,7 @@ func TestDelaySurvivesRestarts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	step(time.Hour) // of before it came
 	for range 35 {
 		step(time.Second)
 	}
@@ -261,12 +262,17 @@ func TestFailedDisk(t *testing.T) {
 	if err := s.db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	events, err := b.Add(s.FreezeRecord(t, "dave", authority.ScopeCluster, "", now, 1), now)
+	freeze := s.FreezeRecord(t, "dave", authority.ScopeCluster, "", now, 1)
+	events, err := b.Add(freeze, now)
 	if err == nil || authority.CodeOf(err) != "" || len(events) != 0 {
 		t.Fatalf("%v, %v", events, err)
 	}
 	if !b.Frozen().Any() || b.Failed() == nil {
 		t.Error("it goes on as if nobody had frozen")
+	}
+	_, known := b.Record(freeze.ID())
+	if missing, _ := b.Missing(nil, 1<<20); known || len(missing)+len(b.Records())+len(b.Receipts(freeze.ID())) > 0 {
+		t.Error("it shows others a receipt of what is not on disk")
 	}
 	if _, err := b.Add(s.FreezeRecord(t, "dave", authority.ScopeCluster, "", now, 2), now); err == nil {
 		t.Error("a book that failed takes more")

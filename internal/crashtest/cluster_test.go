@@ -52,6 +52,7 @@ type cluster struct {
 	signers map[party.ID]*process
 	desk    *process
 	api     pb.CoordinatorClient
+	address string // of the coordinator
 	chain   *chainrpc.Client
 	eth     *ethclient.Client
 	faucet  *devchain.Faucet
@@ -64,6 +65,7 @@ type cluster struct {
 
 const (
 	walletName = "treasury"
+	staff      = "staff"          // a list that approvers keep
 	within     = 40 * time.Second // a payment, whatever happens to it
 )
 
@@ -125,14 +127,21 @@ func newCluster(t testing.TB, dir func(name string) string) *cluster {
 	c.must(charter.WriteFile(coordinator.Dir(c.desk.dir).Charter(), file))
 	key, err := identity.Load(coordinator.Dir(c.desk.dir).Identity())
 	c.must(err)
-	grants, err := access.OpenSource(filepath.Join(t.TempDir(), "alice"), c.charter.Cluster, "alice", func() (credential.Signer, error) { return c.people["alice"], nil })
-	c.must(err)
-	conn, err := rpc.DialGranted(grants, key.ID(), address)
-	c.must(err)
-	t.Cleanup(func() { _ = conn.Close() })
-	c.api = pb.NewCoordinatorClient(conn)
+	c.address = address
+	c.dial(key.ID())
 	c.each(func(p *process) { p.mustStart() })
 	return c
+}
+
+// dial reaches the coordinator as alice, under an identity.
+func (c *cluster) dial(desk identity.ID) {
+	c.t.Helper()
+	grants, err := access.OpenSource(filepath.Join(c.t.TempDir(), "alice"), c.charter.Cluster, "alice", func() (credential.Signer, error) { return c.people["alice"], nil })
+	c.must(err)
+	conn, err := rpc.DialGranted(grants, desk, c.address)
+	c.must(err)
+	c.t.Cleanup(func() { _ = conn.Close() })
+	c.api = pb.NewCoordinatorClient(conn)
 }
 
 // each does something with every process, the coordinator last.
@@ -152,13 +161,13 @@ func draft() charter.Draft {
 		Assets: []charter.Asset{{Symbol: "ETH", Chain: "dev", Decimals: 18}},
 		Destinations: []charter.DestinationList{{Name: "suppliers", Entries: []policy.Destination{
 			{Chain: "dev", Address: testcharter.Supplier, Label: "coffee supplier"},
-		}}},
+		}}, {Name: staff, Keepers: &policy.Requirement{Group: "approvers", K: 2}}},
 		Quorum: party.Quorum{Need: 2, Of: 3},
 		Rules: []policy.Rule{
 			{Name: "payments", When: `intent.kind == "transfer"`, MaxAmount: []string{"2 ETH"}, FeeCap: "0.01 ETH", Destinations: []string{"suppliers"}, Approvals: two},
 			{Name: "wallets", When: `intent.kind == "create_wallet"`, Approvals: two},
 		},
-		Admin: charter.AdminRule{Group: "approvers", K: 2, Orgs: 2},
+		Admin: charter.AdminRule{Group: "approvers", K: 2, Orgs: 2, Delay: delay.String(), NarrowDelay: delay.String()},
 	}
 }
 

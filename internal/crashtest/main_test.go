@@ -4,7 +4,6 @@ package crashtest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -48,7 +47,7 @@ func TestMain(m *testing.M) {
 }
 
 func runSigner(ctx context.Context, dir string, log *slog.Logger, ready func(string)) error {
-	n, err := node.New(node.Config{
+	return node.Serve(ctx, node.Config{
 		Dir: node.Dir(dir), Logger: log, Version: "test", Passphrase: []byte(passphrase), Ready: ready,
 		Host: func() (engine.Host, error) { return enginetest.New(), nil },
 		Link: func(p node.Peers) (transport.Link, error) {
@@ -63,16 +62,8 @@ func runSigner(ctx context.Context, dir string, log *slog.Logger, ready func(str
 			return l, nil
 		},
 	})
-	if err != nil {
-		return err
-	}
-	return errors.Join(n.Run(ctx), n.Close())
 }
 
 func runCoordinator(ctx context.Context, dir string, log *slog.Logger, ready func(string)) error {
-	c, err := coordinator.New(coordinator.Config{Dir: coordinator.Dir(dir), Logger: log, Ready: ready})
-	if err != nil {
-		return err
-	}
-	return errors.Join(c.Run(ctx), c.Close())
+	return coordinator.Serve(ctx, coordinator.Config{Dir: coordinator.Dir(dir), Logger: log, Ready: ready})
 }

@@ -51,7 +51,7 @@ func survive(t *testing.T, p *process, at place, work func() error) (reached boo
 	for {
 		select {
 		case <-p.ended():
-			p.mustStart()
+			p.revive()
 		case err := <-worked:
 			if err != nil {
 				t.Errorf("%s ended at %s %d: %v", p.name, at.name, at.n, err)
@@ -60,7 +60,7 @@ func survive(t *testing.T, p *process, at place, work func() error) (reached boo
 			if reached = p.fired(); reached {
 				select {
 				case <-p.ended():
-					p.mustStart()
+					p.revive()
 				default:
 				}
 			}

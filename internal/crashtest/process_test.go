@@ -25,6 +25,8 @@ type process struct {
 	points string // its orders
 	log    string
 
+	autopsy func() // if set, before it is started again
+
 	t    testing.TB
 	mu   sync.Mutex
 	cmd  *exec.Cmd
@@ -156,7 +158,14 @@ func (p *process) stop() {
 	}
 }
 
-func (p *process) restart() { p.t.Helper(); p.kill(); p.mustStart() }
+// revive looks at what a dead process has left, and starts it again.
+func (p *process) revive() {
+	p.t.Helper()
+	if p.autopsy != nil {
+		p.autopsy()
+	}
+	p.mustStart()
+}
 
 func (p *process) point(name string) string { return filepath.Join(p.points, name) }
 
