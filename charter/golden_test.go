@@ -163,6 +163,35 @@ func FuzzParseFile(f *testing.F) {
 	})
 }
 
+// FuzzParseJSON: what an editor has left of a version is that, or refused.
+func FuzzParseJSON(f *testing.F) {
+	for _, c := range []*charter.Charter{newWorld(f).file(f).Charter, rich(f)} {
+		raw, err := json.Marshal(c)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw)
+	}
+	f.Add([]byte(`{"version":2}`))
+	old := rich(f)
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		c, err := charter.ParseJSON(raw)
+		if err != nil {
+			return
+		}
+		c.Follow(old)
+		if c.Validate() != nil {
+			return
+		}
+		// What a person may be asked to sign can be said in words, and has one encoding.
+		charter.Diff(old, c)
+		charter.Narrows(old, c)
+		if back, err := charter.Parse(c.Encode()); err != nil || back.Digest() != c.Digest() {
+			t.Fatalf("does not read back: %v", err)
+		}
+	})
+}
+
 func FuzzDraft(f *testing.F) {
 	f.Add([]byte(draftJSON))
 	cards := newWorld(f).cards

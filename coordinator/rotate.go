@@ -44,15 +44,17 @@ func Rotate(d Dir) (card string, err error) {
 func Serve(ctx context.Context, cfg Config) error {
 	for {
 		c, err := New(cfg)
-		if err == nil {
-			err = c.Run(ctx)
-			if closeErr := c.Close(); closeErr != nil {
-				return errors.Join(err, closeErr)
-			}
-		}
-		var over *goingOver
-		if !errors.As(err, &over) {
+		if err != nil {
 			return err
+		}
+		err = c.Run(ctx)
+		closeErr := c.Close()
+		var over *goingOver
+		if errors.As(err, &over) {
+			err = nil // it is no reason to end
+		}
+		if closeErr != nil || over == nil {
+			return errors.Join(err, closeErr)
 		}
 		if err := over.do(cfg.Dir); err != nil {
 			return err

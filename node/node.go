@@ -141,7 +141,12 @@ func Serve(ctx context.Context, cfg Config) error {
 		err = n.Run(ctx)
 		cfg.wrap, cfg.Passphrase = n.loop.carried, nil
 		cfg.Ready, cfg.Watching, cfg.Taking = nil, nil, nil // it was said once where it is reached
-		if closeErr := n.Close(); closeErr != nil || !errors.Is(err, errReopen) {
+		closeErr := n.Close()
+		again := errors.Is(err, errReopen)
+		if again {
+			err = nil // it is no reason to end
+		}
+		if closeErr != nil || !again {
 			cfg.wrap.Wipe()
 			return errors.Join(err, closeErr)
 		}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	"coffer/approval"
 	"coffer/authority"
 	"coffer/authority/exchange"
@@ -212,4 +214,41 @@ func TestAnyOrder(t *testing.T) {
 	if len(reply.Refused) != 1 || reply.Refused[0].Code != authority.CodeCharterGap || !bytes.Equal(reply.Refused[0].Id, ninth[:]) {
 		t.Errorf("refused: %v", reply.Refused)
 	}
+}
+
+// FuzzServe: whatever a stranger asks is bounded before it is read, and answered with
+// what is held.
+func FuzzServe(f *testing.F) {
+	x := testcharter.New(f)
+	freeze := x.FreezeRecord(f, "alice", authority.ScopeCluster, "", now, 1)
+	id, sum := freeze.ID(), freeze.Sum()
+	for _, req := range []*pb.ExchangeRequest{
+		{}, {Fetch: true}, {Records: [][]byte{freeze.Encode()}}, {Have: []*pb.RecordRef{{Id: id[:], Sum: sum[:]}}, Fetch: true}, {Have: []*pb.RecordRef{nil}},
+	} {
+		raw, err := proto.Marshal(req)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw)
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		req := new(pb.ExchangeRequest)
+		if proto.Unmarshal(raw, req) != nil || exchange.CheckRequest(req) != nil {
+			return
+		}
+		l, err := authority.NewLedger(x.Charter, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reply, _, err := exchange.Serve(l, req, nil, now)
+		if err != nil {
+			t.Fatalf("a ledger in memory cannot fail: %v", err)
+		}
+		if l.Frozen().Any() != slices.ContainsFunc(l.Records(), func(r authority.Record) bool { return r.ID() == freeze.ID() }) {
+			t.Fatal("frozen by nobody's order")
+		}
+		if got := len(reply.Refused) + len(reply.Records); got > len(req.Records) {
+			t.Fatalf("%d answers to %d records", got, len(req.Records))
+		}
+	})
 }

@@ -355,7 +355,26 @@ func (a *authorities) change(p *process, edit func(*charter.Charter), cards ...s
 		return err
 	}
 	a.charter, a.f.Charter = next, next
-	return nil
+	return a.inFile()
+}
+
+// inFile waits until the charter's file of every process has all versions, for newcomers
+// and for the day on which its store is lost.
+func (a *authorities) inFile() (err error) {
+	a.each(func(p *process) {
+		path := node.Dir(p.dir).Charter()
+		if p == a.desk {
+			path = coordinator.Dir(p.dir).Charter()
+		}
+		err = errors.Join(err, a.persist("versions in "+path, func(context.Context) error {
+			file, err := charter.OpenPresent(path, a.root.Digest())
+			if err == nil && uint64(len(file.Records)) != a.charter.Version-1 {
+				err = fmt.Errorf("it has %d beside the first, of %d", len(file.Records), a.charter.Version-1)
+			}
+			return err
+		}))
+	})
+	return err
 }
 
 // amend is a change of a number, up and down.
