@@ -9,6 +9,7 @@ import (
 	"coffer/audit"
 	"coffer/charter"
 	"coffer/identity"
+	"coffer/observe"
 	pb "coffer/proto/coffer/v1"
 	cofferrpc "coffer/rpc"
 	"coffer/store"
@@ -42,6 +43,7 @@ func Rotate(d Dir) (card string, err error) {
 // Serve opens a directory and runs the coordinator in it until ctx ends; and again, under
 // the next identity, when the charter in force lists that.
 func Serve(ctx context.Context, cfg Config) error {
+	cfg.Ready, cfg.Watching = observe.Once(cfg.Ready), observe.Once(cfg.Watching)
 	for {
 		c, err := New(cfg)
 		if err != nil {
@@ -60,7 +62,6 @@ func Serve(ctx context.Context, cfg Config) error {
 			return err
 		}
 		cfg.Logger.Warn("this coordinator has another identity", "before", string(over.from.ID()), "now", string(over.to.ID()))
-		cfg.Ready, cfg.Watching = nil, nil // it was said once where it is reached
 	}
 }
 

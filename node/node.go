@@ -31,6 +31,7 @@ import (
 	"coffer/journal"
 	"coffer/keyshare"
 	"coffer/keystore"
+	"coffer/observe"
 	"coffer/party"
 	pb "coffer/proto/coffer/v1"
 	"coffer/rpc"
@@ -132,6 +133,7 @@ func Serve(ctx context.Context, cfg Config) error {
 		}
 		return err
 	}
+	cfg.Ready, cfg.Watching, cfg.Taking = observe.Once(cfg.Ready), observe.Once(cfg.Watching), observe.Once(cfg.Taking)
 	for {
 		n, err := New(cfg)
 		if err != nil {
@@ -140,7 +142,6 @@ func Serve(ctx context.Context, cfg Config) error {
 		}
 		err = n.Run(ctx)
 		cfg.wrap, cfg.Passphrase = n.loop.carried, nil
-		cfg.Ready, cfg.Watching, cfg.Taking = nil, nil, nil // it was said once where it is reached
 		closeErr := n.Close()
 		again := errors.Is(err, errReopen)
 		if again {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -118,4 +119,14 @@ func question(ask func(context.Context) error) http.HandlerFunc {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte("ok\n")) // who asked may have left
 	}
+}
+
+// Once is f for its first call only; nil stays nil. A daemon that opens its directory anew
+// says where it listens once, whichever time it came that far.
+func Once(f func(address string)) func(address string) {
+	if f == nil {
+		return nil
+	}
+	var once sync.Once
+	return func(address string) { once.Do(func() { f(address) }) }
 }

@@ -124,3 +124,13 @@ func TestServerRefuses(t *testing.T) {
 		}
 	}
 }
+
+func TestOnce(t *testing.T) {
+	var heard []string
+	f := observe.Once(func(a string) { heard = append(heard, a) })
+	f("first")
+	f("second")
+	if len(heard) != 1 || heard[0] != "first" || observe.Once(nil) != nil {
+		t.Errorf("heard %v", heard)
+	}
+}
