@@ -170,6 +170,12 @@ func (c *Coordinator) load() error {
 	if err := c.follow(now, c.allCards()); err != nil {
 		return err
 	}
+	// A crash came between the store and the file, perhaps.
+	if b := c.book.Load(); b != nil && uint64(len(c.charterFile().Records))+1 < now.Version {
+		if err := c.keepVersions(b); err != nil {
+			c.log.Warn("the charter's versions are not in its file", "error", err)
+		}
+	}
 	if err := suits(now, c.settings, c.key); err != nil && !renewed {
 		return err
 	} else if err != nil {

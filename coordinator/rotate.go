@@ -46,11 +46,11 @@ func Serve(ctx context.Context, cfg Config) error {
 	cfg.Ready, cfg.Watching = observe.Once(cfg.Ready), observe.Once(cfg.Watching)
 	for {
 		c, err := New(cfg)
-		if err != nil {
-			return err
+		var closeErr error
+		if err == nil {
+			err = c.Run(ctx)
+			closeErr = c.Close()
 		}
-		err = c.Run(ctx)
-		closeErr := c.Close()
 		var over *goingOver
 		if errors.As(err, &over) {
 			err = nil // it is no reason to end
