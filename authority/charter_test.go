@@ -14,6 +14,7 @@ import (
 	"coffer/credential/credentialtest"
 	"coffer/internal/testcharter"
 	"coffer/party"
+	"coffer/policy"
 )
 
 // table is a cluster's fixture with ledgers at hand.
@@ -265,6 +266,44 @@ func TestWithdrawnApproval(t *testing.T) {
 	if events := l.Advance(time.Minute, now+3562); !has(events, authority.EventCharterInForce) {
 		t.Errorf("%v", events)
 	}
+}
+
+// Two stolen keys of three admins do not put out, at once, those who could stop what
+// comes after: they are there, and freeze, until the delay is over.
+func TestStolenAdminsPutNobodyOut(t *testing.T) {
+	for name, edit := range map[string]func(*charter.Charter){
+		"the third admin":      without("carol"),
+		"out of all groups":    groups("carol"),
+		"whoever could freeze": func(c *charter.Charter) { without("carol")(c); without("dave")(c) },
+		"all keys for another": func(c *charter.Charter) { c.People[2].Keys = []credential.Key{testcharter.P256(t, "carol").Key()} },
+		"no cancels": func(c *charter.Charter) {
+			c.Rules = append(c.Rules, policy.Rule{Name: "no", When: `intent.kind == "cancel"`, Deny: "no"})
+		},
+	} {
+		w := newTable(t, func(c *charter.Charter) { c.Admin.Delay = "48h" })
+		l := w.ledger("north")
+		next := w.Next(t, w.Charter, edit)
+		w.add(l, w.CharterRecord(t, next, now, w.Cards(t, next, w.Charter), "alice", "bob"), now)
+		l.Advance(47*time.Hour, now)
+		if p := l.Pending(); l.InForce().Version != 1 || len(p) != 1 || !p[0].Complete || p[0].Due != time.Hour {
+			t.Errorf("%s: version %d is in force, pending is %+v", name, l.InForce().Version, p)
+		}
+		w.add(l, w.FreezeRecord(t, "carol", authority.ScopeCluster, "", now, 1), now)
+		if len(l.Frozen().Cluster) != 1 {
+			t.Errorf("%s: carol freezes nothing", name)
+		}
+	}
+	// One who has no say goes at once; and the next, and the say of the others stays.
+	w := newTable(t, func(c *charter.Charter) { c.Admin.Delay = "48h" })
+	l := w.ledger("north")
+	second := w.Next(t, w.Charter, without("dave"))
+	w.add(l, w.CharterRecord(t, second, now, nil, "alice", "bob"), now)
+	third := w.Next(t, second, without("carol"))
+	w.add(l, w.CharterRecord(t, third, now, nil, "alice", "bob"), now)
+	if l.InForce().Version != 2 {
+		t.Fatalf("version %d is in force", l.InForce().Version)
+	}
+	w.add(l, w.FreezeRecord(t, "carol", authority.ScopeCluster, "", now, 1), now)
 }
 
 // An approval that is over when it comes counts for nothing; one that was good when the

@@ -18,9 +18,11 @@ type Change struct {
 	Text   string `json:"text"`
 }
 
-// Narrows reports whether new takes away only: what it allows, old allows too, and
-// nobody and no key is in it that was not. It is what people read in Diff: a version
-// narrows if no line of that widens, so no change waits less long than its words say.
+// Narrows reports whether new takes away only: what it allows, old allows too, nobody
+// and no key is in it that was not, and whoever could stop things still can. Else a
+// quorum of stolen keys would first put out, at once, everybody who could stop or notice
+// the version that widens. It is what people read in Diff: a version narrows if no line
+// of that widens, so no change waits less long than its words say.
 func Narrows(old, new *Charter) bool {
 	return !slices.ContainsFunc(Diff(old, new), func(c Change) bool { return c.Widens })
 }
@@ -30,6 +32,7 @@ func Narrows(old, new *Charter) bool {
 // only that new is the version after old goes without saying. Both are valid charters.
 func Diff(old, new *Charter) []Change {
 	d := &differ{old: old, new: new, oldVotes: everybody(old), newVotes: everybody(new)}
+	d.losers = losers(old, new)
 	d.head()
 	d.processes()
 	d.people()
@@ -53,6 +56,7 @@ func Diff(old, new *Charter) []Change {
 type differ struct {
 	old, new           *Charter
 	oldVotes, newVotes []policy.Vote // of everybody, with every key
+	losers             int           // people who are removed, or lose a key
 	out                []Change
 }
 
@@ -201,9 +205,45 @@ func (d *differ) people() {
 			for _, a := range abilities(d.old, d.oldVotes, p) {
 				what = append(what, a.what)
 			}
-			d.say(d.old.MayVeto(p.Name), "%s of %s is removed and can no longer %s", p.Name, p.Org, strings.Join(what, "; "))
+			// With one version for each of many, those who could stop it are there to see it.
+			waits := ""
+			switch {
+			case slices.ContainsFunc(p.Groups, d.hasSay):
+				waits = unstops(p.Name)
+			case d.losers > 1:
+				waits = d.several() + "; freeze --person " + p.Name + " stops at once what they ask for"
+			}
+			d.say(waits != "", "%s of %s is removed and can no longer %s%s", p.Name, p.Org, strings.Join(what, "; "), waits)
 		},
 		d.person)
+}
+
+// losers counts the people who are in old and, in new, are not or have a key less.
+func losers(old, new *Charter) int {
+	n := 0
+	for _, o := range old.People {
+		p, _ := new.Person(o.Name)
+		if slices.ContainsFunc(o.Keys, func(k credential.Key) bool { return !slices.Contains(p.Keys, k) }) {
+			n++
+		}
+	}
+	return n
+}
+
+func (d *differ) several() string {
+	return fmt.Sprintf("; this waits: %d people leave or lose a key in one version", d.losers)
+}
+
+// unstops says why the removal of somebody's say is not quick, and what is.
+func unstops(person string) string {
+	return fmt.Sprintf("; this waits: somebody who could stop things no longer can; freeze --person %s stops at once what they ask for and approve", person)
+}
+
+// hasSay reports whether the members of a group have a say by which they stop things:
+// as admins, keepers of a list, by a veto, or as approvers.
+func (d *differ) hasSay(group string) bool {
+	return slices.Contains(d.old.Veto, group) ||
+		slices.ContainsFunc(demands(d.old), func(x demand) bool { return x.need.Group == group })
 }
 
 func (d *differ) person(o, n Person) {
@@ -214,14 +254,26 @@ func (d *differ) person(o, n Person) {
 	pair(d, "groups of "+n.Name, o.Groups, n.Groups, self,
 		func(g string) { d.widens("%s joins group %s%s", n.Name, g, d.asked(g)) },
 		func(g string) {
+			waits := ""
+			if d.hasSay(g) {
+				waits = unstops(n.Name)
+			}
 			// A rule that denies what members ask for would deny it no longer.
-			d.say(slices.Contains(d.old.Veto, g) || d.asked(g) != "", "%s leaves group %s%s", n.Name, g, d.asked(g))
+			d.say(waits != "" || d.asked(g) != "", "%s leaves group %s%s%s", n.Name, g, d.asked(g), waits)
 		},
 		func(string, string) {})
 	pair(d, "keys of "+n.Name, o.Keys, n.Keys, keyWords,
 		func(k credential.Key) { d.widens("%s can use a key that was not enrolled: %s", n.Name, keyWords(k)) },
 		func(k credential.Key) {
-			d.say(d.old.MayVeto(n.Name), "key %s of %s counts no more", keyWords(k), n.Name)
+			// A lost key goes quickly; who is left without one that they had is as good as removed.
+			waits := ""
+			switch {
+			case !slices.ContainsFunc(o.Keys, func(k credential.Key) bool { return slices.Contains(n.Keys, k) }):
+				waits = "; this waits: it is the last of the keys that they had; freeze --person " + n.Name + " stops at once what they ask for and approve"
+			case d.losers > 1:
+				waits = d.several()
+			}
+			d.say(waits != "", "key %s of %s counts no more%s", keyWords(k), n.Name, waits)
 		},
 		func(credential.Key, credential.Key) {})
 	before, after := abilities(d.old, d.oldVotes, o), abilities(d.new, d.newVotes, n)
@@ -235,7 +287,7 @@ func (d *differ) person(o, n Person) {
 	}
 	for _, a := range before {
 		if d.asks(d.new, a) && lacks(after, a.id) {
-			d.say(a.veto, "%s can no longer %s", n.Name, a.what)
+			d.widens("%s can no longer %s", n.Name, a.what)
 		}
 	}
 }
@@ -365,7 +417,9 @@ func (d *differ) money() {
 	chain := func(c Chain) string { return fmt.Sprintf("%s, chain ID %d", c.Kind, c.ChainID) }
 	pair(d, "chains", d.old.Chains, d.new.Chains, func(c Chain) string { return c.Name },
 		func(c Chain) { d.widens("chain %s is new (%s)", c.Name, chain(c)) },
-		func(c Chain) { d.say(false, "chain %s is gone (%s)", c.Name, chain(c)) },
+		func(c Chain) {
+			d.widens("chain %s is gone (%s), and what was signed for it can be cancelled no more", c.Name, chain(c))
+		},
 		func(o, n Chain) {
 			if o != n {
 				d.widens("chain %s means another network: %s, and no longer %s", n.Name, chain(n), chain(o))
@@ -394,7 +448,11 @@ func (d *differ) lists() {
 			d.entries(DestinationList{Name: l.Name, Kind: l.Kind}, l)
 		},
 		func(l DestinationList) {
-			d.say(l.Kind == policy.ListSanctions, "list %s is gone with its %d entries", l.Name, len(l.Entries))
+			kept := ""
+			if l.Keepers != nil {
+				kept = fmt.Sprintf(", and with it the say of %s", requirementWords(*l.Keepers))
+			}
+			d.say(l.Kind == policy.ListSanctions || kept != "", "list %s is gone with its %d entries%s", l.Name, len(l.Entries), kept)
 		},
 		func(o, n DestinationList) {
 			if o.Kind != n.Kind {
@@ -482,11 +540,21 @@ func (d *differ) rules() {
 	}
 	pair(d, "rules", d.old.Rules, d.new.Rules, func(r policy.Rule) string { return r.Name },
 		func(r policy.Rule) {
+			if r.Deny != "" && d.cancels(r.Name) {
+				d.widens("new rule %s; this waits: it can deny a cancel, which stops a payment; intent.kind != \"cancel\" && in front keeps it from that", ruleWords(r))
+				return
+			}
 			d.say(r.Deny == "", "new rule %s%s", ruleWords(r), d.approvers(r))
 		},
 		// What a rule denied, or demanded beside others, it does not any more.
 		func(r policy.Rule) { d.widens("no more rule %s", ruleWords(r)) },
 		d.rule)
+}
+
+// cancels reports whether a rule of the new version could match a cancel.
+func (d *differ) cancels(rule string) bool {
+	set, err := d.new.Policy()
+	return err != nil || set.CouldMatch(rule, policy.KindCancel)
 }
 
 // approvers names the people whom a rule hears.
@@ -503,6 +571,14 @@ func (d *differ) rule(o, n policy.Rule) {
 		if now != before {
 			d.say(widens, "rule %s: %s; before: %s", n.Name, what+now, before)
 		}
+	}
+	// What makes a payment harder makes its cancel harder, if the rule is about that too.
+	hinders := func(widens bool, what string, now, before string) {
+		if now != before && !widens && d.cancels(n.Name) {
+			d.widens("rule %s: %s; before: %s; this waits: it makes cancels harder, which stop payments", n.Name, what+now, before)
+			return
+		}
+		tell(widens, what, now, before)
 	}
 	always := func(when string) string {
 		if when == "" {
@@ -533,7 +609,7 @@ func (d *differ) rule(o, n policy.Rule) {
 		}
 		return []string{s}
 	}
-	tell(!d.lessMoney(one(o.FeeCap), one(n.FeeCap)), "a fee is at most ", any(one(n.FeeCap), "anything"), any(one(o.FeeCap), "anything"))
+	hinders(!d.lessMoney(one(o.FeeCap), one(n.FeeCap)), "a fee is at most ", any(one(n.FeeCap), "anything"), any(one(o.FeeCap), "anything"))
 	within := func(less, more []string) bool {
 		return len(more) == 0 || len(less) > 0 && !slices.ContainsFunc(less, func(s string) bool { return !slices.Contains(more, s) })
 	}
@@ -549,9 +625,9 @@ func (d *differ) rule(o, n policy.Rule) {
 		return !slices.ContainsFunc(n.Approvals, func(x policy.Requirement) bool { return stricter(x, q) })
 	})
 	if now, before := approvals(n.Approvals), approvals(o.Approvals); now != before {
-		tell(!covered, "approved by ", now+d.approvers(n), before)
+		hinders(!covered, "approved by ", now+d.approvers(n), before)
 	}
-	tell(!within(policy.KeyKinds(n.Keys), policy.KeyKinds(o.Keys)), "approved with keys of kind ", any(n.Keys, "any"), any(o.Keys, "any"))
+	hinders(!within(policy.KeyKinds(n.Keys), policy.KeyKinds(o.Keys)), "approved with keys of kind ", any(n.Keys, "any"), any(o.Keys, "any"))
 }
 
 // lessMoney reports whether limits allow nothing that others do not: no limits are

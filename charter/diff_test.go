@@ -29,9 +29,12 @@ func rich(t testing.TB) *charter.Charter {
 		charter.DestinationList{Name: "banned", Kind: policy.ListSanctions, Keepers: &policy.Requirement{Group: "compliance", K: 2, Orgs: 2}, MaxAge: "24h",
 			Entries: []policy.Destination{{Chain: "sepolia", Address: usdc2, Label: "a thief"}}})
 	c.Rules[0].Destinations = append(c.Rules[0].Destinations, "staff")
+	c.Rules[0].When = `intent.kind == "transfer"`
+	c.Rules[2].When = `intent.kind != "cancel" && ` + c.Rules[2].When
 	c.Rules = append(c.Rules,
 		policy.Rule{Name: "interns", When: `"interns" in intent.initiator_groups`, Deny: "interns ask for nothing"},
-		policy.Rule{Name: "wallets", When: `intent.kind == "create_wallet"`, Approvals: []policy.Requirement{{Group: "treasury", K: 1, Orgs: 1}}})
+		policy.Rule{Name: "wallets", When: `intent.kind == "create_wallet"`, Approvals: []policy.Requirement{{Group: "treasury", K: 1, Orgs: 1}}},
+		policy.Rule{Name: "cancels", When: `intent.kind == "cancel"`, FeeCap: "0.02 ETH", Approvals: []policy.Requirement{{Group: "treasury", K: 1}}})
 	c.Admin = charter.AdminRule{Group: "admins", K: 2, Orgs: 2, Keys: []string{"ssh"}, Delay: "48h", NarrowDelay: "1h"}
 	c.Veto = []string{"security"}
 	c.Freshness = &charter.Freshness{Heads: 1, Within: "60s"}
@@ -252,10 +255,35 @@ func checkNothingNew(t *rapid.T, old, next *charter.Charter) {
 			t.Fatalf("service %q can ask for payments now", s.Name)
 		}
 	}
+	gone := 0
 	for _, p := range old.People {
-		if old.MayVeto(p.Name) && !next.MayVeto(p.Name) {
-			t.Fatalf("%q may veto no more", p.Name)
+		n, stays := next.Person(p.Name)
+		if !stays {
+			gone++
 		}
+		if len(p.Keys) > 0 && !slices.ContainsFunc(p.Keys, func(k credential.Key) bool { return !stays || slices.Contains(n.Keys, k) }) {
+			t.Fatalf("%q has none of their keys any more", p.Name)
+		}
+		for _, g := range p.Groups {
+			if slices.Contains(n.Groups, g) {
+				continue
+			}
+			for who, has := range map[string]bool{
+				"an admin": old.Admin.Group == g,
+				"a veto":   slices.Contains(old.Veto, g),
+				"a keeper": slices.ContainsFunc(old.Destinations, func(l charter.DestinationList) bool { return l.Keepers != nil && l.Keepers.Group == g }),
+				"a voice": slices.ContainsFunc(old.Rules, func(r policy.Rule) bool {
+					return slices.ContainsFunc(r.Approvals, func(q policy.Requirement) bool { return q.Group == g })
+				}),
+			} {
+				if has {
+					t.Fatalf("%s less: %q of %s", who, p.Name, g)
+				}
+			}
+		}
+	}
+	if gone > 1 {
+		t.Fatalf("%d people are gone", gone)
 	}
 	if next.Admin.Wait(false) < old.Admin.Wait(false) || next.Admin.Wait(true) < old.Admin.Wait(true) {
 		t.Fatal("the admin rule waits less")
@@ -336,6 +364,8 @@ func checkNothingNew(t *rapid.T, old, next *charter.Charter) {
 		after, _ := facts(next)
 		if a, b := is.Decide(after, votes), was.Decide(before, votes); a.Outcome > b.Outcome {
 			t.Fatalf("it is %s now and was %s: %+v", a.Outcome, b.Outcome, b.Reasons)
+		} else if f.Kind == policy.KindCancel && a.Outcome < b.Outcome {
+			t.Fatalf("a cancel is %s now and was %s: %+v", a.Outcome, b.Outcome, a.Reasons)
 		}
 	}
 }
@@ -435,19 +465,20 @@ func TestDiffSays(t *testing.T) {
 + frank can approve what rule payments asks of treasury, together with 1 of alice, bob, carol, dave, from 2 organisations
 + frank can approve what rule large asks of security, alone
 + frank can approve what rule wallets asks of treasury, alone
++ frank can approve what rule cancels asks of treasury, alone
 + frank can change the charter and lift freezes, together with 2 of alice, bob, carol, from 2 organisations
 + frank can stop any request by a veto, as one of security
 - the charter is changed, and freezes are lifted, by 3 of admins from 2 organisations with keys of kind ssh (alice, bob, carol, frank); before, by 2 of admins from 2 organisations with keys of kind ssh
 `},
-		"somebody leaves": {func(c *charter.Charter) { c.People = slices.Delete(c.People, 1, 2) }, true, `
-- bob of acme is removed and can no longer ask for payments; freeze; approve what rule payments asks of treasury; approve what rule wallets asks of treasury; change the charter and lift freezes
+		"somebody leaves": {func(c *charter.Charter) { c.People = slices.Delete(c.People, 1, 2) }, false, `
++ bob of acme is removed and can no longer ask for payments; freeze; approve what rule payments asks of treasury; approve what rule wallets asks of treasury; approve what rule cancels asks of treasury; change the charter and lift freezes; this waits: somebody who could stop things no longer can; freeze --person bob stops at once what they ask for and approve
 `},
 		"who may veto leaves": {func(c *charter.Charter) {
 			c.People[4].Groups = []string{"compliance", "interns"}
 		}, false, `
-+ erin leaves group security; the condition of interns looks at the groups of who asks, such as security
++ erin leaves group security; the condition of interns looks at the groups of who asks, such as security; this waits: somebody who could stop things no longer can; freeze --person erin stops at once what they ask for and approve
++ erin can no longer approve what rule large asks of security
 + erin can no longer stop any request by a veto, as one of security
-- erin can no longer approve what rule large asks of security
 `},
 		// Who leaves the group could do what it could not.
 		"a condition is evaded": {func(c *charter.Charter) {
@@ -473,7 +504,7 @@ func TestDiffSays(t *testing.T) {
 + rule payments: a fee is at most anything; before: 0.01 ETH
 + rule payments: approved by 1 of treasury from 1 organisation; of treasury count alice, bob, carol, dave; before: 2 of treasury from 2 organisations
 + new rule small: when intent.wallet == "petty"; approved by 1 of interns; of interns count erin
-+ no more rule night: when intent.wallet == "cold" && intent.initiator == "erp"; deny: services do not touch the cold wallet
++ no more rule night: when intent.kind != "cancel" && intent.wallet == "cold" && intent.initiator == "erp"; deny: services do not touch the cold wallet
 - rule payments: payments go only to suppliers; before: suppliers, staff
 - rule large: approved with keys of kind ssh; before: any
 `},
@@ -517,10 +548,10 @@ func TestDiffSays(t *testing.T) {
 		}, false, `
 + signer b is whoever holds identity 12D3KooWGTSzhShkoYo5Sc1wpKjanGDC7f9q7Bgy8mtqbVjSgzfw, and no longer 12D3KooWJWoaqZhDaoEFshF7Rh1bpY9ohihFhzcW6d69Lr2NASuq
 + bob can use a key that was not enrolled: ssh SHA256:zOw6SOxjbnIiY4LZKJ5nuM4FAXw9j0XtlUKXWAWA+NQ
-- key ssh SHA256:MyywqLAP8mf5V+lqguH2tv47kye1HNP18mAXTVRwdr4 of bob counts no more
++ key ssh SHA256:MyywqLAP8mf5V+lqguH2tv47kye1HNP18mAXTVRwdr4 of bob counts no more; this waits: it is the last of the keys that they had; freeze --person bob stops at once what they ask for and approve
 `},
 		"order only": {func(c *charter.Charter) { slices.Reverse(c.Rules); slices.Reverse(c.Veto) }, true, `
-- the order of rules is another, which changes nothing: wallets, interns, night, large, payments
+- the order of rules is another, which changes nothing: cancels, wallets, interns, night, large, payments
 `},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -631,6 +662,109 @@ func TestNarrowsOneWay(t *testing.T) {
 		there := edited(t, base, edit)
 		if charter.Narrows(base, there) || charter.Narrows(there, base) {
 			t.Errorf("%s narrows", name)
+		}
+	}
+}
+
+// How long each change waits: what takes a say from somebody who could stop things is
+// never quick, or stolen keys would first put out, at once, those who could stop them.
+func TestNarrows(t *testing.T) {
+	base := edited(t, rich(t), func(c *charter.Charter) {
+		key := func(b byte) []credential.Key { return []credential.Key{signer(t, b).Key()} }
+		c.People = append(c.People, charter.Person{Name: "frank", Org: "acme", Keys: key(60)}, charter.Person{Name: "grace", Org: "umbra", Groups: []string{"interns"}, Keys: append(key(61), key(62)...)},
+			charter.Person{Name: "heidi", Org: "umbra", Groups: []string{"security"}, Keys: key(63)}, charter.Person{Name: "ivan", Org: "umbra", Groups: []string{"compliance"}, Keys: key(64)},
+			charter.Person{Name: "judy", Org: "umbra", Groups: []string{"treasury"}, Keys: key(65)}, charter.Person{Name: "kim", Org: "umbra", Groups: []string{"admins"}, Keys: key(66)})
+		c.Admin.K = 3
+		c.Rules = append(c.Rules, policy.Rule{Name: "any", When: `intent.wallet == "any"`, FeeCap: "0.02 ETH", Approvals: []policy.Requirement{{Group: "treasury", K: 1}}})
+		c.Destinations = append(c.Destinations, charter.DestinationList{Name: "spare", Keepers: &policy.Requirement{Group: "compliance", K: 1}},
+			charter.DestinationList{Name: "old", Entries: []policy.Destination{{Chain: "sepolia", Address: "0xde709f2102306220921060314715629080e2fb77", Label: "an old one"}}})
+		c.Chains = append(c.Chains, charter.Chain{Name: "holesky", Kind: "evm", ChainID: 17000})
+		c.Assets = append(c.Assets, charter.Asset{Symbol: "HOL", Chain: "holesky", Decimals: 18})
+	})
+	at := func(c *charter.Charter, name string) *charter.Person {
+		return &c.People[slices.IndexFunc(c.People, func(p charter.Person) bool { return p.Name == name })]
+	}
+	out := func(names ...string) func(*charter.Charter) {
+		return func(c *charter.Charter) {
+			c.People = slices.DeleteFunc(c.People, func(p charter.Person) bool { return slices.Contains(names, p.Name) })
+		}
+	}
+	lose := func(name string, n int) func(*charter.Charter) {
+		return func(c *charter.Charter) { p := at(c, name); p.Keys = slices.Delete(p.Keys, n, n+1) }
+	}
+	leave := func(name, group string) func(*charter.Charter) {
+		return func(c *charter.Charter) {
+			p := at(c, name)
+			p.Groups = slices.DeleteFunc(p.Groups, func(g string) bool { return g == group })
+		}
+	}
+	both := func(a, b func(*charter.Charter)) func(*charter.Charter) {
+		return func(c *charter.Charter) { a(c); b(c) }
+	}
+	rule := func(name string, edit func(r *policy.Rule)) func(*charter.Charter) {
+		return func(c *charter.Charter) {
+			edit(&c.Rules[slices.IndexFunc(c.Rules, func(r policy.Rule) bool { return r.Name == name })])
+		}
+	}
+	deny := func(when string) func(*charter.Charter) {
+		return func(c *charter.Charter) {
+			c.Rules = append(c.Rules, policy.Rule{Name: "no", When: when, Deny: "no"})
+		}
+	}
+	const says, several, harder = "somebody who could stop things no longer can; freeze --person ", "people leave or lose a key in one version", "it makes cancels harder"
+	for name, c := range map[string]struct {
+		edit  func(*charter.Charter)
+		waits string // words of the line that makes it wait; none: it narrows
+	}{
+		"one who only asks":                   {out("frank"), ""},
+		"two who only ask":                    {out("frank", "grace"), several},
+		"an admin":                            {out("bob"), says + "bob"},
+		"one who may veto":                    {out("heidi"), says + "heidi"},
+		"a keeper":                            {out("ivan"), says + "ivan"},
+		"an approver":                         {out("judy"), says + "judy"},
+		"out of the admins":                   {leave("carol", "admins"), says + "carol"},
+		"out of a veto":                       {leave("heidi", "security"), says + "heidi"},
+		"out of the keepers":                  {leave("ivan", "compliance"), says + "ivan"},
+		"out of the approvers":                {leave("judy", "treasury"), says + "judy"},
+		"one of two keys":                     {lose("grace", 0), ""},
+		"one of an approver's two keys":       {lose("dave", 1), ""},
+		"one of two keys of who may veto":     {lose("erin", 0), ""},
+		"keys of two people":                  {both(lose("dave", 0), lose("erin", 0)), several},
+		"a key, and somebody":                 {both(lose("dave", 0), out("frank")), several},
+		"the only key, for another":           {func(c *charter.Charter) { at(c, "frank").Keys[0] = signer(t, 70).Key() }, "it is the last of the keys that they had"},
+		"a lower limit":                       {rule("payments", func(r *policy.Rule) { r.MaxAmount[0] = "1 ETH" }), ""},
+		"more approvals of payments":          {rule("payments", func(r *policy.Rule) { r.Approvals[0].K = 3 }), ""},
+		"a lower fee of payments":             {rule("payments", func(r *policy.Rule) { r.FeeCap = "0.005 ETH" }), ""},
+		"more approvals of cancels":           {rule("cancels", func(r *policy.Rule) { r.Approvals[0].K = 2 }), harder},
+		"another group for cancels":           {rule("cancels", func(r *policy.Rule) { r.Approvals = append(r.Approvals, policy.Requirement{Group: "security", K: 1}) }), harder},
+		"fewer kinds of key for cancels":      {rule("cancels", func(r *policy.Rule) { r.Keys = []string{"ssh"} }), harder},
+		"a lower fee of cancels":              {rule("cancels", func(r *policy.Rule) { r.FeeCap = "0.01 ETH" }), harder},
+		"a lower fee of anything of a wallet": {rule("any", func(r *policy.Rule) { r.FeeCap = "0.01 ETH" }), harder},
+		"more approvals of anything":          {rule("any", func(r *policy.Rule) { r.Approvals[0].K = 2 }), harder},
+		"no cancels":                          {deny(`intent.kind == "cancel"`), "it can deny a cancel"},
+		"no wallet":                           {deny(`intent.wallet == "hot"`), "it can deny a cancel"},
+		"nobody asks":                         {deny(`intent.initiator == "alice"`), "it can deny a cancel"},
+		"no payments":                         {deny(`intent.kind == "transfer"`), ""},
+		"no tokens":                           {deny(`intent.asset == "USDC"`), ""},
+		"nothing of a wallet but cancels":     {deny(`intent.wallet == "hot" && intent.kind != "cancel"`), ""},
+		"a service":                           {func(c *charter.Charter) { c.Services = c.Services[:1] }, ""},
+		"an address":                          {func(c *charter.Charter) { c.Destinations[0].Entries = c.Destinations[0].Entries[:1] }, ""},
+		"a list":                              {func(c *charter.Charter) { c.Destinations = c.Destinations[:len(c.Destinations)-1] }, ""},
+		"a list with keepers": {func(c *charter.Charter) {
+			n := len(c.Destinations) - 2
+			c.Destinations = slices.Delete(c.Destinations, n, n+1)
+		}, "the say of 1 of compliance"},
+		"a chain": {func(c *charter.Charter) { c.Chains, c.Assets = c.Chains[:len(c.Chains)-1], c.Assets[:len(c.Assets)-1] }, "what was signed for it can be cancelled no more"},
+	} {
+		next := edited(t, base, c.edit)
+		waits := ""
+		for _, line := range charter.Diff(base, next) {
+			if line.Widens {
+				waits += line.Text + "\n"
+			}
+		}
+		if narrows := charter.Narrows(base, next); narrows != (c.waits == "") || !strings.Contains(waits, c.waits) {
+			t.Errorf("%s: narrows is %t, want the words %q:\n%s", name, narrows, c.waits, words(charter.Diff(base, next)))
 		}
 	}
 }

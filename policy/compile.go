@@ -25,12 +25,14 @@ const (
 // Set is a compiled list of rules. It is immutable and safe for concurrent use.
 type Set struct {
 	v     Vocabulary
+	env   *cel.Env
 	rules []compiled
 }
 
 type compiled struct {
 	Rule
 	when   cel.Program // nil matches everything
+	ast    *cel.Ast
 	limits map[string]Quantity
 	fee    *Quantity
 }
@@ -60,7 +62,7 @@ func Compile(rules []Rule, v Vocabulary) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	set := &Set{v: v}
+	set := &Set{v: v, env: l.env}
 	seen := map[string]bool{}
 	for i, r := range rules {
 		where := fmt.Sprintf("rules[%d] %+q", i, clip(r.Name))
@@ -140,9 +142,9 @@ func (l *language) rule(r Rule) (compiled, []error) {
 	}
 
 	if r.When != "" {
-		p, err := l.compile(r.When)
+		p, ast, err := l.compile(r.When)
 		if err == nil {
-			c.when = p
+			c.when, c.ast = p, ast
 			err = l.probe(c)
 		}
 		if err != nil {

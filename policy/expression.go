@@ -101,7 +101,19 @@ func (l *language) amount(arg ref.Val) ref.Val {
 }
 
 // compile type-checks, checks the shape, and bounds the cost of one expression.
-func (l *language) compile(when string) (cel.Program, error) {
+func (l *language) compile(when string) (cel.Program, *cel.Ast, error) {
+	checked, err := l.check(when)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := l.env.Program(checked, cel.CostLimit(MaxCost), cel.EvalOptions(cel.OptOptimize))
+	if err != nil {
+		return nil, nil, fmt.Errorf("it cannot be planned: %s", flatten(err))
+	}
+	return p, checked, nil
+}
+
+func (l *language) check(when string) (*cel.Ast, error) {
 	if err := CheckText(when, MaxWhen); err != nil {
 		return nil, err
 	}
@@ -135,11 +147,7 @@ func (l *language) compile(when string) (cel.Program, error) {
 	if cost.Max > MaxCost {
 		return nil, fmt.Errorf("it may cost %d units of work, at most %d allowed; simplify it or split the rule", cost.Max, MaxCost)
 	}
-	p, err := l.env.Program(checked, cel.CostLimit(MaxCost), cel.EvalOptions(cel.OptOptimize))
-	if err != nil {
-		return nil, fmt.Errorf("it cannot be planned: %s", flatten(err))
-	}
-	return p, nil
+	return checked, nil
 }
 
 // first is the first fault only: a page of noise yields a hundred pages of errors.
