@@ -21,6 +21,7 @@ import (
 	"coffer/charter"
 	"coffer/engine"
 	"coffer/identity"
+	"coffer/intent"
 	"coffer/internal/cluster"
 	"coffer/internal/testcharter"
 	"coffer/node"
@@ -159,35 +160,73 @@ func TestFreezeStopsAPartial(t *testing.T) {
 	}
 }
 
-// A freeze that comes from another signer ends sessions and ceremonies under way.
+// A freeze that comes from another signer ends sessions under way, in either phase.
 func TestFreezeEndsWhatRuns(t *testing.T) {
+	for phase, at := range map[string]func(*engine.Event) bool{
+		"prepare": func(e *engine.Event) bool { return e.Out != nil },
+		"release": func(e *engine.Event) bool { return e.Prepared },
+	} {
+		t.Run(phase, func(t *testing.T) {
+			w := newWorld(t, cluster.Config{})
+			o := w.payment()
+			reached, held := make(chan struct{}), make(chan struct{})
+			var once sync.Once
+			w.hosts.on(func(id party.ID, e *engine.Event) bool {
+				if id == "b" && at(e) {
+					once.Do(func() { close(reached) })
+					<-held // b does not go on
+				}
+				return true
+			})
+			ended := make(chan map[party.ID]cluster.Answer, 1)
+			go func() { ended <- w.session(context.WithoutCancel(t.Context()), o, "a", "b") }()
+			w.Eventually("the session is so far", func() bool { return closed(reached)() && w.Members["a"].Status().ActiveSessions == 1 })
+			id, _ := w.Members["c"].Freeze(authority.ScopeWallet, cluster.WalletName)
+			w.frozenAt(id, "a")
+			w.Eventually("it has ended at a", func() bool { return w.Members["a"].Status().ActiveSessions == 0 })
+			close(held)
+			for s, a := range <-ended {
+				if a.Partial != nil {
+					t.Errorf("%s gave a partial", s)
+				}
+			}
+			if got := w.judge("a", w.payment()); got != "G-FROZEN-WALLET" {
+				t.Errorf("judged %s", got)
+			}
+		})
+	}
+}
+
+// A freeze ends a ceremony under way, and none begins.
+func TestFreezeEndsACeremony(t *testing.T) {
 	w := newWorld(t, cluster.Config{})
-	o := w.payment()
-	held := make(chan struct{})
+	reached, held := make(chan struct{}), make(chan struct{})
+	var once sync.Once
 	w.hosts.on(func(id party.ID, e *engine.Event) bool {
-		if e.Prepared && id == "b" {
-			<-held // b does not go on
+		if id == "b" && e.Out != nil {
+			once.Do(func() { close(reached) })
+			<-held
 		}
 		return true
 	})
-	ended := make(chan map[party.ID]cluster.Answer, 1)
-	go func() { ended <- w.session(context.WithoutCancel(t.Context()), o, "a", "b") }()
-	w.Eventually("the session runs", func() bool { return w.Members["a"].Status().ActiveSessions == 1 })
-	id, _ := w.Members["c"].Freeze(authority.ScopeWallet, cluster.WalletName)
+	ended := make(chan error, 1)
+	body := &intent.CreateWalletBody{Quorum: w.Charter.Quorum, Signers: w.Charter.Parties()}
+	i := w.Cluster.Sign("alice", &intent.Intent{Kind: intent.CreateWallet, Wallet: "second", Reference: "WALLET-2", CreateWallet: body})
+	go func() {
+		_, err := w.Ceremony(context.WithoutCancel(t.Context()), i, w.Approvals(i))
+		ended <- err
+	}()
+	w.Eventually("the ceremony runs", func() bool { return closed(reached)() && w.Members["a"].Status().ActiveSessions == 1 })
+	id, _ := w.Members["c"].Freeze(authority.ScopePerson, "alice")
 	w.frozenAt(id, "a")
 	w.Eventually("it has ended at a", func() bool { return w.Members["a"].Status().ActiveSessions == 0 })
 	close(held)
-	for s, a := range <-ended {
-		if a.Partial != nil {
-			t.Errorf("%s gave a partial", s)
-		}
+	if err := <-ended; err == nil {
+		t.Error("there is a wallet")
 	}
-	// Another wallet is not touched, and a person's freeze is.
-	if got := w.judge("a", w.payment()); got != "G-FROZEN-WALLET" {
-		t.Errorf("judged %s", got)
+	if n := len(w.Members["a"].Status().Wallets); n != 1 {
+		t.Errorf("a has %d wallets", n)
 	}
-	w.Members["b"].Freeze(authority.ScopePerson, "alice")
-	i := w.CreateWallet("WALLET-2")
 	if _, err := w.Members["b"].CreateWallet(t.Context(), i, w.Approvals(i), cluster.Attempt()); err == nil || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("ceremony of a frozen person: %v", err)
 	}
