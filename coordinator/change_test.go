@@ -10,6 +10,7 @@ import (
 
 	"coffer/approval"
 	"coffer/authority"
+	"coffer/canon"
 	"coffer/charter"
 	"coffer/coordinator"
 	"coffer/credential"
@@ -76,17 +77,31 @@ func TestCharterChanges(t *testing.T) {
 		t.Errorf("the charter's file leads to version %d", ledger.InForce().Version)
 	}
 
-	// Without its store, and with version 1 alone, it hears of the rest from the signers.
+	// Without its store, and with version 1 alone that nobody has signed, it hears of the rest
+	// from the signers, and takes what they remember only then.
+	w.Charter = next
+	after := w.mustSubmit(w.payment("AFTER", 1))
+	w.Eventually("every signer remembers it", func() bool {
+		for _, m := range w.Members {
+			reply, err := m.API().Recall(t.Context(), &pb.RecallRequest{})
+			if err != nil || !slices.ContainsFunc(reply.Intents, func(k *pb.KnownIntent) bool { return canon.Sum(k.Intent.Raw) == after }) {
+				return false
+			}
+		}
+		return true
+	})
 	w.LoseDesk()
-	file.Records = nil
+	file.Records, file.Signatures = nil, nil
 	w.must(charter.WriteFile(w.Desk.Charter(), file))
 	w.Rebuild = true
 	w.StartDesk()
 	w.version(2)
-	w.Eventually("what waits is found again", func() bool {
-		v, err := w.API.Get(t.Context(), &pb.GetRequest{Id: before.String()})
-		return err == nil && v.Stage == pb.Stage_STAGE_APPROVAL && len(v.Statements) == 1
-	})
+	for id, people := range map[canon.Digest]int{before: 1, after: 0} {
+		w.Eventually("what waits is found again", func() bool {
+			v, err := w.API.Get(t.Context(), &pb.GetRequest{Id: id.String()})
+			return err == nil && v.Stage == pb.Stage_STAGE_APPROVAL && len(v.Statements) == people
+		})
+	}
 }
 
 // One signer says that a version is in force, and one is less than Need: an observer

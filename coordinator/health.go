@@ -164,13 +164,13 @@ func (c *Coordinator) poll(ctx context.Context, s *signer) {
 	if first || back {
 		c.log.Info("signer answers", "signer", s.id)
 	}
+	c.collect(ctx, s, st) // first: no record counts before the charter is signed
 	if c.differs(s, st) {
 		c.exchange(ctx, s)
 	}
-	c.collect(ctx, s, st)
 	c.exchangeAddresses(ctx, s, st)
 	c.exchangeWallets(ctx, s, st)
-	if c.rebuild.wants(s) {
+	if c.rebuild.wants(s) && !c.outdated(st) {
 		c.recall(ctx, s)
 	}
 	s.kick()

@@ -131,6 +131,17 @@ func (c *Coordinator) differs(s *signer, st *pb.StatusResponse) bool {
 	return true
 }
 
+// outdated says whether a signer goes by a later version of the charter than is known here:
+// what it remembers was made under versions that cannot be verified yet. A signer that
+// lies about it is only not heard.
+func (c *Coordinator) outdated(st *pb.StatusResponse) bool {
+	if len(st.GetHead()) == 0 {
+		return false
+	}
+	head, err := authority.ParseHead(st.Head)
+	return err != nil || c.book.Load() == nil || head.Version > c.inForce().Version
+}
+
 // happened acts on what became new: people are told, flows look again, and every other
 // signer is handed it at once. from is who brought it, or nil.
 func (c *Coordinator) happened(events []authority.Event, from *signer) {
