@@ -42,7 +42,7 @@ test: safe needs ## all tests; installs what they need
 	$(GO) test -tags $(TAGS),e2e -count=1 -timeout 20m ./cmd/coffer-demo
 	$(GO) test -tags $(TAGS),e2e -count=1 -timeout 10m -run '^(TestPasskey|TestTakeover)$$' ./cmd/coffer ./passkey
 	$(GO) vet -tags $(TAGS),e2e,crashpoint ./internal/crashpoint ./internal/crashtest
-	$(GO) test -tags $(TAGS),e2e,crashpoint -count=1 -timeout 20m ./internal/crashpoint ./internal/crashtest
+	$(GO) test -tags $(TAGS),e2e,crashpoint -count=1 -timeout 30m ./internal/crashpoint ./internal/crashtest
 
 fuzz: safe ## every fuzz target for FUZZTIME (60s)
 	scripts/fuzz.sh $(FUZZTIME)

@@ -594,6 +594,36 @@ func TestIdentityRotated(t *testing.T) {
 	w.VerifyAudits()
 }
 
+// A signer that is away while the others take its next identity for its own is admitted by
+// none of them; the coordinator asks for the next identity, and brings the version.
+func TestIdentityRotatedWhileAway(t *testing.T) {
+	w := newWorld(t, cluster.Config{})
+	line, err := node.Rotate(w.Members["a"].Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	card, err := charter.ParseCard(line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	alone, err := party.NewSet("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Net.Partition(alone)
+	w.Adopt("b", w.next(func(c *charter.Charter) { c.Signers[0].Peer = card.Peer }), []string{line}, "b", "c")
+	known, err := w.Members["b"].Operator().Exchange(t.Context(), &pb.ExchangeRequest{Fetch: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	api := w.Members["a"].API() // under the identity of the version that a has not heard of
+	w.Eventually("a is asked as its next identity, and goes over to it", func() bool {
+		_, err := api.Exchange(t.Context(), &pb.ExchangeRequest{Records: known.Records})
+		st, askErr := w.Members["a"].Ask()
+		return err == nil && askErr == nil && st.PeerId == string(card.Peer)
+	})
+}
+
 // A freeze that reaches nobody is not called effective; it is once the others have it.
 func TestFreezeOfALoneSigner(t *testing.T) {
 	w := newWorld(t, cluster.Config{})

@@ -108,7 +108,7 @@ func narrowing(k authority.Kind) bool { return k == authority.KindFreeze || k ==
 
 // newOrders is the server of the endpoint for orders.
 func (n *Node) newOrders() (*rpc.Server, error) {
-	server, err := rpc.NewPublicServer(n.key, ordersMethods, nil,
+	server, err := rpc.NewPublicServer(n.ring, ordersMethods, nil,
 		grpc.MaxRecvMsgSize(ordersMessage), grpc.MaxConcurrentStreams(ordersStreams),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionIdle: ordersIdle, MaxConnectionAge: ordersAge, MaxConnectionAgeGrace: ordersIdle, Time: ordersIdle, Timeout: ordersIdle,

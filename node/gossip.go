@@ -215,6 +215,7 @@ func (n *Node) greet(now time.Time) {
 	}
 	if heads {
 		n.loop.toldHead = now
+		n.proveNext()
 	}
 	var hear []party.ID
 	for _, p := range n.others {

@@ -80,6 +80,7 @@ type Node struct {
 	settings *Settings
 	log      *slog.Logger
 	key      *identity.Key
+	ring     *identity.Ring // what the servers answer with: key, and the next one
 	self     party.ID
 	file     *charter.File
 	roster   map[party.ID]identity.ID
@@ -307,7 +308,11 @@ func (n *Node) Run(ctx context.Context) error {
 		return fmt.Errorf("listen for the coordinator: %w", err)
 	}
 	listeners = append(listeners, lis)
-	server, err := rpc.NewServer(n.key, coordinatorsOf(n.inForce), signerMethods)
+	if n.ring, err = identity.NewRing(n.key); err != nil {
+		return fail(err)
+	}
+	n.proveNext()
+	server, err := rpc.NewServer(n.ring, coordinatorsOf(n.inForce), signerMethods)
 	if err != nil {
 		return fail(err)
 	}

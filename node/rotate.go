@@ -38,6 +38,22 @@ func Rotate(d Dir) (card string, err error) {
 	return makeCard(key, s)
 }
 
+// proveNext has the servers answer as the next identity too, once its operator has made
+// it. Whoever holds the version of the charter that lists it asks for that one and brings
+// the version: a signer that was away meanwhile is admitted by no peer any more.
+func (n *Node) proveNext() {
+	next, err := identity.Load(n.cfg.Dir.NextIdentity())
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err == nil {
+		err = n.ring.Use(n.key, next)
+	}
+	if err != nil {
+		n.log.Error("this signer cannot answer as its next identity", "error", err) // it is half written, perhaps, and read again
+	}
+}
+
 // rotate goes over to the next identity, if it is the one that the charter in force lists.
 // The log comes first: a crash in between finds the old key, and does the rest again.
 func (n *Node) rotate(listed identity.ID, now int64) error {

@@ -509,7 +509,7 @@ func TestOrdersMatrix(t *testing.T) {
 	few := func(seen map[string]int) map[string]int {
 		out := map[string]int{}
 		for name, times := range seen {
-			out[name] = min(times, 4)
+			out[name] = min(times, 3)
 		}
 		return out
 	}
@@ -521,7 +521,7 @@ func TestOrdersMatrix(t *testing.T) {
 	}
 	matrix(t, other, few(seen[other]), work)
 	work = c.orders(c.desk)
-	matrix(t, c.desk, onDisk(c.seen(work, c.desk)[c.desk], 4), work)
+	matrix(t, c.desk, onDisk(c.seen(work, c.desk)[c.desk], 3), work)
 	c.must(c.pay()) // nothing is left of all this
 	c.checkChain()
 	c.checkLogs()
@@ -536,7 +536,7 @@ func TestCharterMatrix(t *testing.T) {
 	for _, p := range []*process{c.signers["a"], c.desk} {
 		work := c.amend(p)
 		c.must(work())
-		matrix(t, p, onDisk(c.seen(work, p)[p], 4), work)
+		matrix(t, p, onDisk(c.seen(work, p)[p], 2), work)
 	}
 	c.must(c.pay())
 	c.checkChain()
@@ -556,7 +556,7 @@ func TestRotationMatrix(t *testing.T) {
 		if !slices.ContainsFunc(slices.Collect(maps.Keys(seen)), func(name string) bool { return strings.HasPrefix(name, "file.move@") }) {
 			t.Fatalf("%s took no identity: %v", p.name, slices.Sorted(maps.Keys(seen)))
 		}
-		matrix(t, p, onDisk(seen, 2), work)
+		matrix(t, p, onDisk(seen, 1), work)
 	}
 	c.signers["c"].kill() // a is needed
 	c.must(c.pay())
