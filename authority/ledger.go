@@ -23,8 +23,8 @@ const (
 	// cluster counts as frozen by that author, so that no order of arrival and no flood
 	// makes a difference between signers, or a freeze do less than it says.
 	MaxFreezes = 16
-	// MaxOrders is how many intents one person's orders are remembered about, and
-	// maxAllOrders all people's.
+	// MaxOrders is how many intents the orders of one person's key are remembered about,
+	// and maxAllOrders all.
 	MaxOrders    = 256
 	maxAllOrders = 2048
 	// MaxRefs is how many records are compared at once.
@@ -45,7 +45,7 @@ const (
 type Ledger struct {
 	root  *charter.Charter
 	self  *identity.Key
-	now   int64     // the latest that was told
+	now   int64     // as the last call told it: whoever keeps the clock honest keeps this honest
 	chain []version // that are or were in force, from the first
 	items map[canon.Digest]*item
 
@@ -151,7 +151,7 @@ type Event struct {
 // says that nothing new was taken and why; it wraps *Refusal. A record that is here
 // already gives neither events nor an error.
 func (l *Ledger) Add(r Record, now int64) ([]Event, error) {
-	l.now = max(l.now, now)
+	l.now = now
 	if err := r.validate(); err != nil {
 		return nil, refuse(CodeMalformed, "record: %w", err)
 	}
@@ -196,7 +196,7 @@ func (l *Ledger) Advance(elapsed time.Duration, now int64) []Event {
 
 // settle brings everything to where the records lead.
 func (l *Ledger) settle(now int64) (events []Event) {
-	l.now = max(l.now, now)
+	l.now = now
 	l.prune()
 	for again := true; again; {
 		var more []Event
@@ -208,7 +208,7 @@ func (l *Ledger) settle(now int64) (events []Event) {
 }
 
 func (l *Ledger) touch(it *item, now int64) {
-	it.Arrived = now
+	it.Arrived = max(it.Arrived, now)
 	l.items[it.id] = it
 	l.dirty[it.id] = true
 }
@@ -420,26 +420,23 @@ func (l *Ledger) addOrder(r Record, now int64) ([]Event, error) {
 	return append(events, Event{EventOrder, id, KindOrder, fmt.Sprintf("about intent %s: %s", r.Subject().Short(), strings.Join(words, ", "))}), nil
 }
 
-// hearAll is what an item's statements are with those of a record that hold; the first
-// that does not is named.
+// hearAll is what an item's statements are with those of a record that hold and may have
+// a place; the first that does not is named.
 func (l *Ledger) hearAll(it *item, r Record) (list []said, first error) {
 	list = it.said
 	forged := 0
 	for _, signed := range r.Statements {
-		if slices.ContainsFunc(it.said, func(s said) bool { return bytes.Equal(s.signed.Raw, signed.Raw) }) {
+		if slices.ContainsFunc(it.said, func(s said) bool {
+			return bytes.Equal(s.signed.Raw, signed.Raw) && bytes.Equal(s.signed.Signature, signed.Signature)
+		}) {
 			continue
 		}
 		s, err := l.hear(r.Subject(), signed)
-		switch order := it.Record.Kind == KindOrder; {
-		case err != nil:
-		case order && !s.Kind.Narrows():
-			err = refuse(CodeMalformed, "a statement of kind %s is no order about an intent", s.Kind)
-		case order && s.Issued+orderFor < l.now:
-			err = refuse(CodeExpired, "the %s of %q was issued at %d, more than 31 days ago; check the clock and sign anew", s.Kind, s.Person, s.Issued)
-		case l.crowded(it, s.Statement):
-			err = refuse(CodeLimit, "%q has a word about %d newer records of this kind", s.Person, it.most())
-		case len(list) >= MaxStatements:
-			err = refuse(CodeLimit, "there are %d statements already, and no more are read", MaxStatements)
+		if err == nil {
+			err = l.admit(it, s, len(r.Receipts) > 0)
+		}
+		if err == nil {
+			list, err = l.place(it, list, s)
 		}
 		if err != nil {
 			if first == nil {
@@ -451,11 +448,45 @@ func (l *Ledger) hearAll(it *item, r Record) (list []said, first error) {
 			if forged >= maxForged {
 				break
 			}
-			continue
 		}
-		list = place(list, s)
 	}
 	return list, first
+}
+
+// admit says whether a statement may have a place in an item at all. It comes before it is
+// placed, so that what counts for nothing, such as the word of a key that was taken from
+// its owner, displaces nothing and uses nothing up.
+func (l *Ledger) admit(it *item, s said, witnessed bool) error {
+	switch order := it.Record.Kind == KindOrder; {
+	case order && !s.Kind.Narrows():
+		return refuse(CodeMalformed, "a statement of kind %s is no order about an intent", s.Kind)
+	case order && s.Issued+orderFor < l.now:
+		return refuse(CodeExpired, "the %s of %q was issued at %d, more than 31 days ago; check the clock and sign anew", s.Kind, s.Person, s.Issued)
+	case order && !l.lately(s):
+		return refuse(CodeSignature, "the charter has not listed %q with key %s for 31 days", s.Person, s.key.Fingerprint())
+	case !order && s.Kind == approval.Freeze,
+		!order && !l.stands(it, s) && !(witnessed || len(it.Record.Receipts) > 0) && it.waits(),
+		!order && !l.could(it, s),
+		!order && it.Final && s.Kind != approval.Approve:
+		return l.misplaced(it, s)
+	case l.crowded(it, s):
+		return refuse(CodeLimit, "%q has a word about %d newer records of this kind", s.Person, it.most())
+	}
+	return nil
+}
+
+// lately says whether somebody is in the charter with a key, or was when an intent could
+// be made that still lives. Whoever left longer ago says nothing about intents.
+func (l *Ledger) lately(s said) bool {
+	for n, v := range slices.Backward(l.chain) {
+		if enrolled(v.Charter, s.Person, s.key) {
+			return true
+		}
+		if it := l.items[v.digest]; n == 0 || it != nil && it.Arrived+orderFor < l.now {
+			return false
+		}
+	}
+	return false
 }
 
 func (it *item) say(list []said) {
@@ -465,29 +496,71 @@ func (it *item) say(list []said) {
 	}
 }
 
-// place adds a statement. Of one person and kind of statement only one stands; approvals
-// with keys of two kinds are two, since a rule may ask for one kind. The one that lasts
-// longest stays, of those that narrow the one issued last.
-func place(list []said, s said) []said {
+// place adds a statement. Of one person, one key and one of yes and no (of an order: one
+// kind of no) only one stands: no key displaces the word of another, which may be the
+// only one that counts in the end. A no stays as it came; of approvals the one that is in
+// time and lasts longest stays, and of what is decided the one that decided.
+func (l *Ledger) place(it *item, list []said, s said) ([]said, error) {
 	for n, old := range list {
-		if old.Person != s.Person || old.Kind != s.Kind || s.Kind == approval.Approve && old.key.Kind != s.key.Kind {
+		if old.Person != s.Person || old.key != s.key || it.slot(old.Kind) != it.slot(s.Kind) {
 			continue
 		}
-		last := cmp.Compare(old.Issued, s.Issued)
-		if s.Kind == approval.Approve {
-			last = cmp.Compare(old.Expires, s.Expires)
-		}
-		if cmp.Or(last, bytes.Compare(old.signed.Raw, s.signed.Raw)) >= 0 {
-			return list
+		live := func(x said) bool { return it.counted(x) || l.timely(x) }
+		if s.Kind != approval.Approve || it.Final || live(old) && !live(s) || live(old) == live(s) && old.Expires >= s.Expires {
+			return list, nil
 		}
 		list = slices.Clone(list)
 		list[n] = s
-		return list
+		return l.fit(it, list, s)
 	}
-	return append(slices.Clone(list), s)
+	return l.fit(it, append(slices.Clone(list), s), s)
 }
 
-// crowd names what a person's newest words are counted over, and how many count. What
+func (it *item) slot(k approval.Kind) approval.Kind {
+	if it.Record.Kind != KindOrder && k != approval.Approve {
+		return approval.Withdraw
+	}
+	return k
+}
+
+// receiptsRoom is what all receipts that a record can get take of MaxRecord.
+const receiptsRoom = MaxReceipts * 128
+
+// fit makes room for what was just added: a record never grows over what can be read
+// again. Whoever said most makes it, the oldest first; what is decided keeps what it has.
+func (l *Ledger) fit(it *item, list []said, added said) ([]said, error) {
+	bare := it.Record
+	bare.Statements, bare.Receipts = nil, nil
+	room := MaxRecord - receiptsRoom - len(bare.Encode())
+	for {
+		size := 0
+		by := map[string]int{}
+		for _, s := range list {
+			n := len(s.signed.Raw) + len(s.signed.Signature) + 8
+			size, by[s.Person] = size+n, by[s.Person]+n
+		}
+		if len(list) <= MaxStatements && size <= room {
+			break
+		}
+		worst := 0
+		for n, s := range list {
+			old := list[worst]
+			if cmp.Or(cmp.Compare(by[old.Person], by[s.Person]), cmp.Compare(s.Person, old.Person), cmp.Compare(s.Issued, old.Issued), bytes.Compare(s.signed.Raw, old.signed.Raw)) < 0 {
+				worst = n
+			}
+		}
+		if it.Final {
+			worst = len(list) - 1
+		}
+		list = slices.Delete(list, worst, worst+1)
+	}
+	if !slices.ContainsFunc(list, func(s said) bool { return bytes.Equal(s.signed.Raw, added.signed.Raw) && s.key == added.key }) {
+		return list, refuse(CodeLimit, "%q has said as much about this as a record holds", added.Person)
+	}
+	return list, nil
+}
+
+// crowd names what a voice's newest words are counted over, and how many count. What
 // is in force is over no number.
 func (it *item) crowd() (name string, most int) {
 	switch {
@@ -505,14 +578,14 @@ func (it *item) most() int { _, most := it.crowd(); return most }
 
 // crowded says whether a person has words about so many newer records of this kind that
 // this one goes. So the newest stay, whatever came first.
-func (l *Ledger) crowded(it *item, s *approval.Statement) bool {
+func (l *Ledger) crowded(it *item, s said) bool {
 	crowd, most := it.crowd()
 	newer := 0
 	for _, other := range l.items {
 		if name, _ := other.crowd(); crowd == "" || name != crowd || other.id == it.id {
 			continue
 		}
-		if n := other.newest(s.Person); n != nil && compareStatements(n, s) > 0 {
+		if n := other.newest(it.voice(s)); n != nil && compareStatements(n, s.Statement) > 0 {
 			newer++
 		}
 	}
@@ -523,10 +596,19 @@ func compareStatements(a, b *approval.Statement) int {
 	return cmp.Or(cmp.Compare(a.Issued, b.Issued), bytes.Compare(a.Subject[:], b.Subject[:]))
 }
 
-// newest is a person's last word here.
-func (it *item) newest(person string) (last *approval.Statement) {
+// voice is whose words are counted: a person's, and of orders those of one key, so that
+// nobody who has one of somebody's keys pushes out what they said with another.
+func (it *item) voice(s said) string {
+	if it.Record.Kind == KindOrder {
+		return s.Person + " " + s.key.Public
+	}
+	return s.Person
+}
+
+// newest is a voice's last word here.
+func (it *item) newest(voice string) (last *approval.Statement) {
 	for _, s := range it.said {
-		if s.Person == person && (last == nil || compareStatements(s.Statement, last) > 0) {
+		if it.voice(s) == voice && (last == nil || compareStatements(s.Statement, last) > 0) {
 			last = s.Statement
 		}
 	}
@@ -535,7 +617,7 @@ func (it *item) newest(person string) (last *approval.Statement) {
 
 // prune forgets orders that are over, and words over a person's number.
 func (l *Ledger) prune() {
-	type whose struct{ crowd, person string }
+	type whose struct{ crowd, voice string }
 	by := map[whose][]*item{}
 	orders := 0
 	for _, it := range l.items {
@@ -546,42 +628,43 @@ func (l *Ledger) prune() {
 		if it.Record.Kind == KindOrder {
 			l.keep(it, func(s said) bool { return max(s.Issued, it.Arrived)+orderFor >= l.now })
 		}
-		for _, person := range it.people() {
-			by[whose{crowd, person}] = append(by[whose{crowd, person}], it)
+		for _, voice := range it.voices() {
+			by[whose{crowd, voice}] = append(by[whose{crowd, voice}], it)
 			if it.Record.Kind == KindOrder {
 				orders++
 			}
 		}
 	}
 	for at, list := range by {
-		slices.SortFunc(list, func(a, b *item) int { return compareStatements(b.newest(at.person), a.newest(at.person)) })
+		slices.SortFunc(list, func(a, b *item) int { return compareStatements(b.newest(at.voice), a.newest(at.voice)) })
 		for len(list) > list[0].most() {
-			if list = l.forget(list, at.person); at.crowd == string(KindOrder) {
+			if list = l.forget(list, at.voice); at.crowd == string(KindOrder) {
 				orders--
 			}
 		}
 		by[at] = list
 	}
 	maps.DeleteFunc(by, func(at whose, _ []*item) bool { return at.crowd != string(KindOrder) })
-	names := slices.SortedFunc(maps.Keys(by), func(a, b whose) int { return cmp.Compare(a.person, b.person) })
+	names := slices.SortedFunc(maps.Keys(by), func(a, b whose) int { return cmp.Compare(a.voice, b.voice) })
 	for orders > maxAllOrders { // of whoever has most
 		most := slices.MaxFunc(names, func(a, b whose) int { return cmp.Compare(len(by[a]), len(by[b])) })
-		by[most], orders = l.forget(by[most], most.person), orders-1
+		by[most], orders = l.forget(by[most], most.voice), orders-1
 	}
 }
 
-func (it *item) people() []string {
+func (it *item) voices() []string {
 	var out []string
 	for _, s := range it.said {
-		out = append(out, s.Person)
+		out = append(out, it.voice(s))
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
 }
 
-// forget takes a person's words out of the last record of a list.
-func (l *Ledger) forget(list []*item, person string) []*item {
-	l.keep(list[len(list)-1], func(s said) bool { return s.Person != person })
+// forget takes a voice's words out of the last record of a list.
+func (l *Ledger) forget(list []*item, voice string) []*item {
+	last := list[len(list)-1]
+	l.keep(last, func(s said) bool { return last.voice(s) != voice })
 	return list[:len(list)-1]
 }
 
@@ -917,13 +1000,24 @@ func (l *Ledger) Restore(kept []Kept, now int64) error {
 	return nil
 }
 
+// restore verifies again what was kept: signatures, and that what is in force was decided.
+// It looks at no time and at no rival, which have been looked at, and it leaves out what
+// does not hold of what waits. What stops something, or is in force, has to hold: without
+// it this would be another ledger.
 func (l *Ledger) restore(k Kept) error {
 	r := k.Record
 	it := &item{Kept: k, id: r.ID()}
 	if _, twice := l.items[it.id]; twice {
 		return refuse(CodeMalformed, "it is there twice")
 	}
-	l.now = max(l.now, k.Arrived)
+	must := it.Final || r.Kind == KindFreeze
+	leave := func(err error) error {
+		if must {
+			return err
+		}
+		l.dirty[it.id] = true
+		return nil
+	}
 	switch r.Kind {
 	case KindFreeze:
 		var err error
@@ -938,17 +1032,17 @@ func (l *Ledger) restore(k Kept) error {
 		}
 	case KindOrder:
 	default:
-		read, err := l.read(r)
+		read, err := l.parse(r)
 		if err != nil {
-			return err
+			return leave(err)
 		}
 		it.charter, it.list, it.unfreeze = read.charter, read.list, read.unfreeze
 		if it.charter != nil && it.charter.Version != l.InForce().Version+1 {
-			return refuse(CodeCharterFork, "it contends with version %d", it.charter.Version)
+			return leave(refuse(CodeCharterFork, "it contends with version %d", it.charter.Version))
 		}
 		if it.charter != nil {
 			if err := l.check(it); err != nil {
-				return err
+				return leave(err)
 			}
 		}
 	}
@@ -957,14 +1051,21 @@ func (l *Ledger) restore(k Kept) error {
 		for _, signed := range r.Statements {
 			s, err := l.hear(r.Subject(), signed)
 			if err != nil {
-				return err
+				l.dirty[it.id] = true
+				continue
 			}
 			list = append(list, s)
 		}
-		it.say(list)
+		if it.say(list); len(list) == 0 {
+			return leave(refuse(CodeSignature, "no statement in it holds"))
+		}
 	}
-	if _, lost := l.receipts(l.vouchers(it), r, nil); lost > 0 {
-		return refuse(CodeSignature, "%d receipts do not hold", lost)
+	var lost int
+	if it.Record.Receipts, lost = l.receipts(l.vouchers(it), r, nil); lost > 0 {
+		if must {
+			return refuse(CodeSignature, "%d receipts do not hold", lost)
+		}
+		l.dirty[it.id] = true
 	}
 	if it.Final && !l.decided(it) {
 		return refuse(CodeSignature, "%s is in force here without enough approvals", it.title())
@@ -997,8 +1098,8 @@ func (l *Ledger) File(root *charter.File) *charter.File {
 }
 
 // Open verifies a charter file and its records, as an observer: what Need signers say is
-// in force is. Only a version of the charter has to hold: of other records those that do
-// not are left out.
+// in force is. Only the versions of the charter that took force have to hold: other records
+// that do not are left out.
 func Open(file *charter.File, now int64) (*Ledger, error) {
 	if err := file.Verify(); err != nil {
 		return nil, err
@@ -1012,7 +1113,9 @@ func Open(file *charter.File, now int64) (*Ledger, error) {
 		if err != nil {
 			return nil, fmt.Errorf("record %d of the charter file: %w", n+1, err)
 		}
-		if _, err := l.Add(r, now); err != nil && r.Kind == KindCharter {
+		_, err = l.Add(r, now)
+		// A version that never took force may be over by now.
+		if code := CodeOf(err); err != nil && r.Kind == KindCharter && code != CodeExpired && code != CodeCharterStale {
 			return nil, fmt.Errorf("record %d of the charter file: %w", n+1, err)
 		}
 	}

@@ -222,8 +222,8 @@ func (l *Ledger) could(it *item, s said) bool {
 	return slices.ContainsFunc(l.earlier(it), func(p panel) bool { return p.has(s) })
 }
 
-// read makes an item of a record that is not here, and checks what costs little.
-func (l *Ledger) read(r Record) (*item, error) {
+// parse makes an item of a record, and checks what costs little and never changes.
+func (l *Ledger) parse(r Record) (*item, error) {
 	it := &item{Kept: Kept{Record: Record{Kind: r.Kind, Raw: r.Raw, Cards: r.Cards}}, id: r.ID()}
 	c := l.InForce()
 	var err error
@@ -255,18 +255,11 @@ func (l *Ledger) read(r Record) (*item, error) {
 		if it.list, err = ParseList(r.Raw); err != nil {
 			return nil, err
 		}
-		held, known := l.list(it.list.Name)
 		switch n := it.list; {
 		case n.Cluster != c.Cluster:
 			return nil, refuse(CodeCluster, "the list is of cluster %s, this is %s", n.Cluster.Short(), c.Cluster.Short())
 		case len(l.earlier(it)) == 0:
 			return nil, refuse(CodeListUnknown, "the charter leaves no list %q to keepers", n.Name)
-		case n.Issued > l.now+approval.MaxSkew:
-			return nil, refuse(CodeFuture, "version %d of list %q is issued at %d, now it is %d; check the clocks", n.Version, n.Name, n.Issued, l.now)
-		case known && n.Version < held.list.Version:
-			return nil, refuse(CodeListStale, "version %d of list %q, in force here is %d", n.Version, n.Name, held.list.Version)
-		case known && n.Version == held.list.Version && slices.Contains(held.Forks, it.id):
-			return nil, refuse(CodeListFork, "another version %d of list %q is in force; make the next", n.Version, n.Name)
 		}
 	case KindUnfreeze:
 		if it.unfreeze, err = ParseUnfreeze(r.Raw); err != nil {
@@ -280,6 +273,25 @@ func (l *Ledger) read(r Record) (*item, error) {
 		}
 	default:
 		return nil, refuse(CodeMalformed, "a %s is not decided by approvals", r.Kind)
+	}
+	return it, nil
+}
+
+// read is parse for a record that is not here, with what depends on the time and on what
+// is in force.
+func (l *Ledger) read(r Record) (*item, error) {
+	it, err := l.parse(r)
+	if err != nil || it.list == nil {
+		return it, err
+	}
+	held, known := l.list(it.list.Name)
+	switch n := it.list; {
+	case n.Issued > l.now+approval.MaxSkew:
+		return nil, refuse(CodeFuture, "version %d of list %q is issued at %d, now it is %d; check the clocks", n.Version, n.Name, n.Issued, l.now)
+	case known && n.Version < held.list.Version:
+		return nil, refuse(CodeListStale, "version %d of list %q, in force here is %d", n.Version, n.Name, held.list.Version)
+	case known && n.Version == held.list.Version && slices.Contains(held.Forks, it.id):
+		return nil, refuse(CodeListFork, "another version %d of list %q is in force; make the next", n.Version, n.Name)
 	}
 	return it, nil
 }
@@ -406,27 +418,27 @@ func (l *Ledger) witnessed(it *item) bool {
 // the others has none.
 func (l *Ledger) trim(it *item) (first error) {
 	witnessed := l.witnessed(it)
-	firstOf := func(a, b error) error {
-		if a != nil {
-			return a
-		}
-		return b
-	}
 	it.say(slices.DeleteFunc(slices.Clone(it.said), func(s said) bool {
 		if l.stands(it, s) || witnessed && s.Kind == approval.Approve && l.could(it, s) {
 			return false
 		}
-		switch {
-		case s.Kind == approval.Approve && l.now >= s.Expires:
-			first = firstOf(first, refuse(CodeExpired, "approval of %q expired at %d, now it is %d; approve anew", s.Person, s.Expires, l.now))
-		case s.Kind == approval.Approve && s.Issued > l.now+approval.MaxSkew:
-			first = firstOf(first, refuse(CodeFuture, "approval of %q is issued at %d, now it is %d; check the clocks", s.Person, s.Issued, l.now))
-		default:
-			first = firstOf(first, refuse(CodeSignature, "%q with a key of kind %s does not decide about %s", s.Person, s.key.Kind, it.title()))
+		if first == nil {
+			first = l.misplaced(it, s)
 		}
 		return true
 	}))
 	return first
+}
+
+// misplaced says why a statement has no place.
+func (l *Ledger) misplaced(it *item, s said) error {
+	switch {
+	case s.Kind == approval.Approve && l.now >= s.Expires && l.could(it, s):
+		return refuse(CodeExpired, "approval of %q expired at %d, now it is %d; approve anew", s.Person, s.Expires, l.now)
+	case s.Kind == approval.Approve && s.Issued > l.now+approval.MaxSkew && l.could(it, s):
+		return refuse(CodeFuture, "approval of %q is issued at %d, now it is %d; check the clocks", s.Person, s.Issued, l.now)
+	}
+	return refuse(CodeSignature, "%q with a key of kind %s does not decide about %s", s.Person, s.key.Kind, it.title())
 }
 
 // lateFork is for a version whose number is taken.

@@ -30,6 +30,8 @@ const (
 	// MaxRecord bounds an encoded record, and MaxRaw what is decided about in it.
 	MaxRecord = 512 << 10
 	MaxRaw    = 384 << 10
+	// MaxBody bounds Raw and cards together, so that there is always room for statements.
+	MaxBody = 448 << 10
 	// MaxStatements, MaxReceipts and MaxCards bound the parts.
 	MaxStatements = approval.MaxStatements
 	MaxReceipts   = 20
@@ -123,14 +125,20 @@ func (r Record) Subject() canon.Digest {
 // OrderID is the ID of the record of orders about an intent.
 func OrderID(intent canon.Digest) canon.Digest { return canon.New(orderDomain).Bytes(intent[:]).Sum() }
 
-// Sum is equal for two holders who have the same of a record. It leaves out the bytes of
-// signatures and the times of receipts: the same word, signed twice, is nothing new.
+// Sum is equal for two holders who have the same of a record: the words of the same people.
+// It leaves out the bytes of statements and signatures, and the times of receipts: the
+// same word, said twice, is nothing new, and holders that each heard another of the two
+// have nothing to tell each other.
 func (r Record) Sum() canon.Digest {
 	r = r.sorted()
-	e := canon.New(contentDomain).Digest(r.ID()).List(len(r.Statements))
+	var words []string
 	for _, s := range r.Statements {
-		e.Bytes(s.Raw)
+		if p, err := approval.Parse(s.Raw); err == nil {
+			words = append(words, p.Person+" "+string(p.Kind))
+		}
 	}
+	slices.Sort(words)
+	e := canon.New(contentDomain).Digest(r.ID()).Strings(words)
 	e.List(len(r.Signers))
 	for _, s := range r.Signers {
 		e.String(string(s.Signer))
@@ -217,6 +225,8 @@ func (r Record) validate() error {
 	case len(r.Cards) > MaxCards || len(r.Statements) > MaxStatements || len(r.Signers) > MaxReceipts || len(r.Receipts) > MaxReceipts:
 		return fmt.Errorf("%d cards, %d statements, %d signatures, %d receipts; at most %d, %d, %d, %d",
 			len(r.Cards), len(r.Statements), len(r.Signers), len(r.Receipts), MaxCards, MaxStatements, MaxReceipts, MaxReceipts)
+	case len(r.Raw)+len(strings.Join(r.Cards, "        ")) > MaxBody:
+		return fmt.Errorf("what is decided and its cards have more than %d bytes together; make the change in two steps", MaxBody)
 	case len(r.Cards) > 0 && r.Kind != KindCharter:
 		return fmt.Errorf("a %s has no cards", r.Kind)
 	case len(r.Signers) > 0 && r.Kind != KindFreeze:

@@ -115,7 +115,12 @@ func (b *Book) save() error {
 	}
 	err := b.writer.Do(func(tx *bbolt.Tx) error {
 		for _, k := range put {
-			if err := b.table.Put(tx, keyOf(k.Record.ID()), k.Encode()); err != nil {
+			raw := k.Encode()
+			// What could not be read again would keep the next start from its store.
+			if _, err := authority.ParseKept(raw); err != nil {
+				return err
+			}
+			if err := b.table.Put(tx, keyOf(k.Record.ID()), raw); err != nil {
 				return err
 			}
 		}
