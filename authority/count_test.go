@@ -183,3 +183,47 @@ func TestListOfAnotherCluster(t *testing.T) {
 	u := authority.Unfreeze{Cluster: canon.Digest{7}, Charter: w.Charter.Digest(), Freezes: []canon.Digest{{1}}, Reason: "x", Time: now, Expires: now + 60}
 	w.refuse(l, w.Say(t, authority.Record{Kind: authority.KindUnfreeze, Raw: u.Encode()}, approval.Approve, now, "alice", "bob"), now, authority.CodeCluster)
 }
+
+// What a record may not say, whoever signed it.
+func TestForms(t *testing.T) {
+	w := newTable(t)
+	l := w.ledger("north")
+	good := authority.Unfreeze{Cluster: w.Charter.Cluster, Charter: w.Charter.Digest(), Freezes: []canon.Digest{{1}, {2}}, Reason: "x", Time: now, Expires: now + 60}
+	for name, edit := range map[string]func(u *authority.Unfreeze){
+		"not sorted":   func(u *authority.Unfreeze) { u.Freezes = []canon.Digest{{2}, {1}} },
+		"one twice":    func(u *authority.Unfreeze) { u.Freezes = []canon.Digest{{1}, {1}} },
+		"for too long": func(u *authority.Unfreeze) { u.Expires = now + approval.MaxLifetime + 1 },
+		"never":        func(u *authority.Unfreeze) { u.Expires = now },
+	} {
+		u := good
+		edit(&u)
+		if _, err := authority.ParseUnfreeze(u.Encode()); authority.CodeOf(err) != authority.CodeMalformed {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// A freeze by a signer's identity that is of another cluster, and receipts that stand there twice.
+	foreign := authority.Freeze{Cluster: canon.Digest{7}, Scope: authority.ScopeCluster, Reason: "x", By: "south", Time: now}
+	w.refuse(l, foreign.SignedBy(w.Signers["south"]), now, authority.CodeCluster)
+	twice := w.Witness(t, w.FreezeRecord(t, "dave", authority.ScopeCluster, "", now, 1), now, "south", "south")
+	w.refuse(l, twice, now, authority.CodeMalformed)
+	if _, err := l.Add(twice, now); authority.CodeOf(err) != authority.CodeMalformed {
+		t.Errorf("unparsed: %v", err)
+	}
+}
+
+// Who floods with forged signatures has the rest of the record left unread.
+func TestForgedStatementsEndARecord(t *testing.T) {
+	w := newTable(t)
+	l := w.ledger("north")
+	subject := canon.Digest{1}
+	r := authority.Record{Kind: authority.KindOrder, Raw: subject[:]}
+	var all []approval.Signed
+	for n := range 20 {
+		s := w.SayWith(t, r, approval.Reject, now-int64(n), "alice", w.Key(t, "alice"))
+		s.Raw = slices.Clone(s.Raw)
+		s.Raw[len(s.Raw)-1] ^= 1
+		all = append(all, s)
+	}
+	r.Statements = append(all, w.SayWith(t, r, approval.Reject, now+1, "carol", w.Key(t, "carol")))
+	w.refuse(l, r, now, authority.CodeSignature)
+}
