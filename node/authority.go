@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -289,6 +290,9 @@ func (n *Node) freeze(ctx context.Context, scope, name, reason string) (authorit
 	if err := authority.CheckScope(scope, name); err != nil {
 		return authority.Record{}, false, err
 	}
+	if err := n.names(scope, name); err != nil {
+		return authority.Record{}, false, err
+	}
 	r, events, err := n.book.Freeze(scope, name, reason, time.Now().Unix())
 	if err != nil {
 		return authority.Record{}, false, err
@@ -298,6 +302,34 @@ func (n *Node) freeze(ctx context.Context, scope, name, reason string) (authorit
 	}
 	return n.awaitReceipts(ctx, r.ID())
 }
+
+// names refuses a name that this signer has never heard: by a slip of the pen nothing
+// would be frozen, and whoever froze would think that it was.
+func (n *Node) names(scope, name string) error {
+	var known []string
+	switch scope {
+	case authority.ScopeWallet:
+		n.mu.Lock()
+		known = slices.Sorted(maps.Keys(n.wallets))
+		n.mu.Unlock()
+	case authority.ScopePerson:
+		c := n.inForce()
+		for _, p := range c.People {
+			known = append(known, p.Name)
+		}
+		for _, s := range c.Services {
+			known = append(known, s.Name)
+		}
+	default:
+		return nil
+	}
+	if slices.Contains(known, name) {
+		return nil
+	}
+	return fmt.Errorf("%w: there is no %s %q here (known: %s); whoever is not sure freezes the cluster", errName, scope, name, cmp.Or(strings.Join(known, ", "), "none"))
+}
+
+var errName = errors.New("nothing is frozen")
 
 // receiptsWithin is how long whoever freezes is made to wait for the other signers.
 const receiptsWithin = 2 * time.Second

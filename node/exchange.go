@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"google.golang.org/grpc"
@@ -31,7 +32,7 @@ func (o *operatorService) Exchange(_ context.Context, req *pb.ExchangeRequest) (
 func (o *operatorService) Freeze(ctx context.Context, req *pb.FreezeRequest) (*pb.FreezeResponse, error) {
 	r, effective, err := o.n.freeze(ctx, req.Scope, req.Name, req.Reason)
 	switch {
-	case authority.CodeOf(err) == authority.CodeMalformed:
+	case authority.CodeOf(err) == authority.CodeMalformed, errors.Is(err, errName):
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	case authority.CodeOf(err) != "":
 		return nil, status.Error(codes.FailedPrecondition, err.Error())

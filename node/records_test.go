@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"coffer/approval"
 	"coffer/authority"
@@ -52,6 +54,23 @@ func TestFreezeInTime(t *testing.T) {
 		if got := w.judge(id, o); got != "G-FROZEN-CLUSTER" {
 			t.Errorf("%s judges %s", id, got)
 		}
+	}
+}
+
+// Whoever misspells what is to be frozen is told so, and not that it is frozen.
+func TestFreezeOfNothing(t *testing.T) {
+	w := newWorld(t, cluster.Config{})
+	for _, req := range []*pb.FreezeRequest{
+		{Scope: authority.ScopeWallet, Name: "tresury", Reason: "x"}, {Scope: authority.ScopePerson, Name: "alise", Reason: "x"},
+		{Scope: "house", Reason: "x"}, {Scope: authority.ScopeCluster}, {Scope: authority.ScopeCluster, Reason: strings.Repeat("x", 201)},
+	} {
+		_, err := w.Members["a"].Operator().Freeze(t.Context(), req)
+		if status.Code(err) != codes.InvalidArgument {
+			t.Errorf("%v: %v", req, err)
+		}
+	}
+	if st := w.Members["a"].Status(); len(st.Freezes) != 0 {
+		t.Errorf("frozen: %v", st.Freezes)
 	}
 }
 

@@ -229,8 +229,10 @@ func readRecords(cmd *cobra.Command, path string) ([]authority.Record, error) {
 func charterCommand(o *cli.Daemon) *cobra.Command {
 	return &cobra.Command{
 		Use:   "charter",
-		Short: "Show the version of the charter that is in force by this signer's file",
-		Args:  cobra.NoArgs,
+		Short: "Show the version of the charter that is in force at this signer",
+		Long: `charter asks the running signer which version is in force. If it does not run, it shows the
+newest that this signer's charter.json proves; the signer may have waited out a later one alone.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d, err := need(o)
 			if err != nil {
@@ -240,11 +242,33 @@ func charterCommand(o *cli.Daemon) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			var st *pb.StatusResponse
+			err = operator(cmd.Context(), o, func(ctx context.Context, api pb.OperatorClient) error {
+				st, err = api.Status(ctx, &pb.StatusRequest{})
+				return err
+			})
+			if err != nil {
+				fmt.Fprintln(cmd.ErrOrStderr(), "the signer does not answer; by its charter.json:")
+			} else if digest, err := canon.DigestFrom(st.CharterDigest); err != nil {
+				return err
+			} else if digest != c.Digest() {
+				charters, err := node.Charters(d)
+				if err != nil {
+					return err
+				}
+				var ok bool
+				if c, ok = charters(digest); !ok {
+					return fmt.Errorf("version %d is in force, and charter.json does not have it yet; try again", st.CharterVersion)
+				}
+			}
 			if o.JSON {
 				return cli.JSON(cmd, c)
 			}
 			for _, line := range c.Describe() {
 				fmt.Fprintln(cmd.OutOrStdout(), cli.Clean(line))
+			}
+			if st.GetNextVersion() > 0 {
+				fmt.Fprintf(cmd.ErrOrStderr(), "version %d is signed, and takes force here in %s of uptime\n", st.NextVersion, time.Duration(st.NextSeconds)*time.Second)
 			}
 			return nil
 		},
