@@ -107,7 +107,7 @@ still. The admins make FILE with coffer unfreeze; an operator alone lifts nothin
 					return err
 				}
 				if len(ids) > 0 {
-					return &cli.ExitError{Code: cli.Waiting, Err: fmt.Errorf("%d freezes hold still: they were not named, or more admins must sign", len(ids))}
+					return &cli.ExitError{Code: cli.Waiting, Err: fmt.Errorf("still frozen (%d): not all were named, or more admins must sign", len(ids))}
 				}
 				fmt.Fprintln(cmd.ErrOrStderr(), "nothing is frozen")
 				return nil

@@ -15,6 +15,7 @@ import (
 
 	"coffer/canon"
 	"coffer/chain/evm"
+	"coffer/charter"
 	"coffer/intent"
 	"coffer/internal/cli"
 	"coffer/party"
@@ -100,6 +101,14 @@ func (c *client) verdicts(s *shown) ([]signerSays, error) {
 			continue
 		}
 		v, err := c.verdict(s, rec)
+		if err != nil && saidBefore(c.home.ledger.History(), s.id, rec) {
+			// Kept from before the signer's identity was changed. Whoever has the old key may
+			// have made it since, so it is neither shown as the signer's word nor held against
+			// the coordinator.
+			says.Reasons = []string{"what it said is signed by an identity that it no longer has"}
+			out = append(out, says)
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("the coordinator shows a verdict of signer %q that does not verify, do not trust it: %w", rec.Signer, err)
 		}
@@ -133,6 +142,19 @@ func (c *client) verdict(s *shown, rec *pb.SignerVerdict) (*verdict.Verdict, err
 	}
 	// Its signer may have judged under a version before or after the one that is in force here.
 	return v, v.About(signer.Name, c.charter.Cluster, v.Charter, s.id)
+}
+
+// saidBefore says whether a verdict verifies under an identity that the signer had by one
+// of these versions of the charter.
+func saidBefore(history []*charter.Charter, id canon.Digest, rec *pb.SignerVerdict) bool {
+	return slices.ContainsFunc(history, func(c *charter.Charter) bool {
+		signer, ok := c.Signer(party.ID(rec.Signer))
+		if !ok {
+			return false
+		}
+		v, err := verdict.Verify(rec.Verdict, rec.Signature, signer.Peer)
+		return err == nil && v.About(signer.Name, c.Cluster, v.Charter, id) == nil
+	})
 }
 
 // line writes one labelled line.
