@@ -114,7 +114,9 @@ func (c *client) verdicts(s *shown) ([]signerSays, error) {
 		}
 		says.Outcome, says.Missing, says.Time = v.Outcome, v.Missing, v.Time
 		for _, r := range v.Reasons {
-			says.Checks = append(says.Checks, r.Check+"/"+r.Code)
+			if r.Check != "" {
+				says.Checks = append(says.Checks, r.Check+"/"+r.Code)
+			}
 			says.Reasons = append(says.Reasons, r.Text)
 		}
 		out = append(out, says)
@@ -132,16 +134,38 @@ func (c *client) verdicts(s *shown) ([]signerSays, error) {
 }
 
 func (c *client) verdict(s *shown, rec *pb.SignerVerdict) (*verdict.Verdict, error) {
-	signer, ok := c.charter.Signer(party.ID(rec.Signer))
-	if !ok {
-		return nil, fmt.Errorf("the charter lists no signer %q", rec.Signer)
-	}
-	v, err := verdict.Verify(rec.Verdict, rec.Signature, signer.Peer)
+	v, err := verdict.Parse(rec.Verdict)
 	if err != nil {
 		return nil, err
 	}
 	// Its signer may have judged under a version before or after the one that is in force here.
-	return v, v.About(signer.Name, c.charter.Cluster, v.Charter, s.id)
+	if err := v.About(party.ID(rec.Signer), c.charter.Cluster, v.Charter, s.id); err != nil {
+		return nil, err
+	}
+	signer, ok := c.charter.Signer(v.Signer)
+	if ok {
+		if _, err = verdict.Verify(rec.Verdict, rec.Signature, signer.Peer); err == nil {
+			return v, nil
+		}
+	} else {
+		err = fmt.Errorf("the charter lists no signer %q", rec.Signer)
+	}
+	// Or it had another identity then, or is a signer no longer.
+	before, known := c.home.ledger.Charter(v.Charter)
+	if !known || v.Charter == c.charter.Digest() {
+		return nil, err
+	}
+	if signer, ok = before.Signer(v.Signer); !ok {
+		return nil, err
+	}
+	if _, then := verdict.Verify(rec.Verdict, rec.Signature, signer.Peer); then != nil {
+		return nil, err
+	}
+	if !over(s.view.Stage) {
+		// That identity may be somebody else's by now, and says nothing about what comes.
+		v.Outcome, v.Missing, v.Reasons = "unknown", nil, []verdict.Reason{{Text: fmt.Sprintf("asked under version %d of the charter, it answered under an identity that it has no longer", before.Version)}}
+	}
+	return v, nil
 }
 
 // saidBefore says whether a verdict verifies under an identity that the signer had by one
