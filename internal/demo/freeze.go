@@ -92,11 +92,6 @@ const nobody = "127.0.0.1:1"
 // held, so that it does not end by itself before the order is there.
 func (s *story) actFreeze(ctx context.Context, result *Result) (*Act, error) {
 	start, act := time.Now(), len(result.Acts)+1
-	// His coffer gets the operators' signatures under the charter, while all is well.
-	s.say("act %d: dave, of security, looks at the cluster", act)
-	if _, _, err := s.as(ctx, "dave", "status"); err != nil {
-		return nil, err
-	}
 	w, err := s.inSession(ctx, act, frozenAmount)
 	if err != nil {
 		return nil, err
@@ -114,7 +109,7 @@ func (s *story) actFreeze(ctx context.Context, result *Result) (*Act, error) {
 	if err := s.venue.cutOff(ctx, idle); err != nil {
 		return nil, err
 	}
-	s.say("act %d: dave freezes the cluster, at signer %s's own endpoint and nowhere else", act, idle)
+	s.say("act %d: dave, of security, freezes the cluster, at signer %s's own endpoint and nowhere else", act, idle)
 	out, _, err := s.as(ctx, "dave", args...)
 	if err != nil {
 		return nil, err

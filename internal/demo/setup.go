@@ -132,7 +132,7 @@ func (c ceremony) hold(ctx context.Context, p places) (digest string, err error)
 
 // cards has everybody make a key and a card.
 func (c ceremony) cards(ctx context.Context, p places) ([]string, error) {
-	c.say("three operators, a treasury and four people make their own keys and cards")
+	c.say("three operators, a coordinator and four people make their own keys and cards")
 	var cards []string
 	add := func(program string, args ...string) error {
 		out, _, err := c.run(ctx, nil, program, args...)
