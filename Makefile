@@ -14,7 +14,7 @@ help: ## this list
 build: safe ## the binaries, into bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -tags $(TAGS) -o bin/ ./cmd/...
 
-demo: build ## a cluster on this machine: a key that nobody holds, a payment, a refusal (needs Go only)
+demo: build ## a cluster on this machine: a key that nobody holds, a payment, a refusal, a freeze (needs Go only)
 	bin/coffer-demo
 
 images: build ## the images that docker-compose.yml runs, FROM scratch (needs Docker)

@@ -24,8 +24,10 @@ func command() *cobra.Command {
 		Use:   "coffer-demo",
 		Short: "Watch three signers make a key that none of them holds, and a payment that two people approved",
 		Long: `coffer-demo starts three signers, a coordinator and a dev chain on this machine, each a process
-with its own directory and sockets. The signers generate a key together, a payment that two
-people approved is signed by two of them and mined, and one that breaks a rule is refused by all.`,
+with its own directory and sockets. The signers generate a key together. A payment that two people
+approved is signed by two of them and mined; one that breaks a rule is refused by all; a third is
+stopped in the middle of its signature by a freeze, which reaches the signers past the coordinator,
+and goes through when two admins have lifted that.`,
 		Version: cli.Version(),
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
