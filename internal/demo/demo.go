@@ -141,8 +141,10 @@ type story struct {
 	overheard func(line string)
 	// again counts the payments that were made once more, each with a reference of its own.
 	again int
-	// frozen is the payment that actFreeze left behind, and its session.
+	// frozen is the payment that actFreeze left behind, and its session; order is the
+	// freeze's ID.
 	frozen *session
+	order  string
 }
 
 func newStory(talk io.Writer) *story {

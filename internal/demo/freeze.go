@@ -122,6 +122,7 @@ func (s *story) actFreeze(ctx context.Context, result *Result) (*Act, error) {
 	if err := json.Unmarshal([]byte(out), &order); err != nil {
 		return nil, fmt.Errorf("read coffer's answer: %w", err)
 	}
+	s.order = order.ID
 	q := result.Wallet.Quorum
 	if !order.Effective || len(order.OnDisk) < q.Of-q.Need+1 {
 		return nil, fmt.Errorf("act %d: the freeze is not effective: %s", act, out)
@@ -220,8 +221,12 @@ func (s *story) frozenAt(ctx context.Context, signer, id string) ([]string, erro
 func (s *story) actUnfreeze(ctx context.Context, result *Result) (*Act, error) {
 	start, act := time.Now(), len(result.Acts)+1
 	s.say("act %d: bob, an admin, signs that the freeze may be lifted", act)
-	out, _, err := s.as(ctx, "bob", "unfreeze", "--all", "--reason", "the supplier called back: it is theirs", "--json")
-	if err != nil {
+	var out string
+	// The coordinator, which tells bob what is frozen, has to hear of it from a signer.
+	if err := poll(ctx, refusedWithin, func(ctx context.Context) (err error) {
+		out, _, err = s.as(ctx, "bob", "unfreeze", s.order, "--reason", "the supplier called back: it is theirs", "--json")
+		return err
+	}); err != nil {
 		return nil, err
 	}
 	var order struct {
