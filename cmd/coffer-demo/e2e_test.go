@@ -115,11 +115,15 @@ func TestDemo(t *testing.T) {
 		t.Fatalf("no result: %v\n%s", err, stderr.String())
 	}
 	t.Logf("%s", stderr.String())
+	o := &office{dir: dir, result: result, started: map[string]*exec.Cmd{}}
+	t.Cleanup(o.stop)
+	t.Run("changes", o.changes)
 	secrets := collect(t, dir, result)
 	searchMemory(t, secrets)
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
+	o.stop()
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("after Ctrl-C the demo exits with %v", err)
 	}
