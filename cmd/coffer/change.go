@@ -37,8 +37,9 @@ func charterPropose(o *options) *cobra.Command {
 		Short: "Make the next version of the charter from an edited copy of the one in force, and sign it as the first",
 		Long: `propose takes what coffer charter show --json printed, edited; --edit opens it in $VISUAL or $EDITOR.
 Number, previous and cluster are filled in. Every new key needs the card of whoever holds it
-(--card FILE, with one card a line): of a person, service, signer or coordinator without a key in
-the edited copy the key is taken from the card. What the change lets whom do is shown in words
+(--card FILE, with one card a line). The key of a person, service, signer or coordinator without
+one in the edited copy is taken from the card; for one key more of a person write {} among the
+keys. What the change lets whom do is shown in words
 before you are asked to sign. It takes force as the admin rule of the version before says: coffer
 charter sign adds the other admins' signatures, and each signer waits out the delay.`,
 		Args: cobra.MaximumNArgs(1),
@@ -145,6 +146,10 @@ func nextVersion(old *charter.Charter, raw []byte, files []string) (*charter.Cha
 // fillAll puts the keys of the cards in files where the edited copy lacks them, and
 // answers the cards.
 func fillAll(next *charter.Charter, files []string) (cards []string, err error) {
+	without := map[string]bool{} // people whose keys all come from cards
+	for _, p := range next.People {
+		without[p.Name] = len(p.Keys) == 0
+	}
 	for _, path := range files {
 		lines, err := readCards(path)
 		if err != nil {
@@ -158,7 +163,7 @@ func fillAll(next *charter.Charter, files []string) (cards []string, err error) 
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", path, err)
 			}
-			if err := fill(next, card); err != nil {
+			if err := fill(next, card, without[card.Name]); err != nil {
 				return nil, err
 			}
 			cards = append(cards, line)
@@ -178,8 +183,9 @@ func readEdited(raw []byte) (*charter.Charter, error) {
 	return charter.ParseJSON(raw)
 }
 
-// fill puts the key of a card where the edited copy has a holder without one.
-func fill(c *charter.Charter, card charter.Card) error {
+// fill puts the key of a card where the edited copy has a holder without one; without
+// says that a person had no key before the cards.
+func fill(c *charter.Charter, card charter.Card, without bool) error {
 	other := func(org string) error {
 		return cli.Refusedf("the card of %s %q says organisation %q, the edited copy says %q", card.Kind, card.Name, card.Org, org)
 	}
@@ -192,8 +198,16 @@ func fill(c *charter.Charter, card charter.Card) error {
 			if p.Org != card.Org {
 				return other(p.Org)
 			}
-			if len(p.Keys) == 0 {
-				c.People[i].Keys = []credential.Key{card.Key}
+			blank := slices.IndexFunc(p.Keys, credential.Key.IsZero)
+			switch {
+			case slices.Contains(p.Keys, card.Key):
+			case without:
+				c.People[i].Keys = append(p.Keys, card.Key)
+			case blank >= 0:
+				c.People[i].Keys[blank] = card.Key
+			default:
+				return cli.Hint(cli.Refusedf("the card of person %q has a key that the edited copy does not list", card.Name),
+					"add {} to the keys of %q in the edited copy, or put it in place of the key that goes: the card's key takes that place", card.Name)
 			}
 			return nil
 		}
@@ -208,20 +222,22 @@ func fill(c *charter.Charter, card charter.Card) error {
 			if s.Key.IsZero() {
 				c.Services[i].Key = card.Key
 			}
+			if c.Services[i].Key != card.Key {
+				return cli.Hint(cli.Refusedf("the card of service %q has another key than the edited copy", card.Name),
+					`take "key" out of service %q in the edited copy: the card's key takes its place`, card.Name)
+			}
 			return nil
 		}
 	case charter.CardSigner:
 		for i, s := range c.Signers {
 			if s.Name == party.ID(card.Name) {
-				c.Signers[i].Peer = cmpPeer(s.Peer, card.Peer)
-				return nil
+				return fillPeer(&c.Signers[i].Peer, card)
 			}
 		}
 	case charter.CardCoordinator:
 		for i, s := range c.Coordinators {
 			if s.Name == card.Name {
-				c.Coordinators[i].Peer = cmpPeer(s.Peer, card.Peer)
-				return nil
+				return fillPeer(&c.Coordinators[i].Peer, card)
 			}
 		}
 	}
@@ -229,11 +245,16 @@ func fill(c *charter.Charter, card charter.Card) error {
 		`add them to the edited copy, without a key: {"name": %q, "org": %q, …}`, card.Name, card.Org)
 }
 
-func cmpPeer(listed, card identity.ID) identity.ID {
-	if listed == "" {
-		return card
+// fillPeer puts a card's identity where the edited copy has none.
+func fillPeer(listed *identity.ID, card charter.Card) error {
+	if *listed == "" {
+		*listed = card.Peer
 	}
-	return listed
+	if *listed != card.Peer {
+		return cli.Hint(cli.Refusedf("the card of %s %q has another identity than the edited copy", card.Kind, card.Name),
+			`take "peer" out of %q in the edited copy: the card's identity takes its place`, card.Name)
+	}
+	return nil
 }
 
 // editCharter has the user edit a copy of the charter in force.

@@ -32,11 +32,12 @@ func (p *person) edited(change func(*charter.Charter)) string {
 	return path
 }
 
-// card is a file with the card of whoever is new.
-func (o *office) card(name, org string) string {
+// card is a file with the card of whoever is new, or of the key that is.
+func (o *office) card(name, org string, key ...string) string {
 	o.t.Helper()
 	path := filepath.Join(o.t.TempDir(), name+".card")
-	if err := os.WriteFile(path, []byte(testcharter.Card(o.t, testcharter.SSH(o.t, name), name, org)+"\n"), 0o600); err != nil {
+	signer := testcharter.SSH(o.t, strings.Join(append(key, name)[:1], ""))
+	if err := os.WriteFile(path, []byte(testcharter.Card(o.t, signer, name, org)+"\n"), 0o600); err != nil {
 		o.t.Fatal(err)
 	}
 	return path
@@ -163,9 +164,36 @@ func TestCharterCards(t *testing.T) {
 		c.People[0].Keys = append(c.People[0].Keys, testcharter.SSH(t, "mallory").Key())
 	}
 	alice.fails(cli.Failed, []string{"alice"}, "charter", "propose", alice.edited(second))
+	// An identity that is rotated: its card says who it is from then on.
+	rotated := filepath.Join(t.TempDir(), "south.card")
+	if err := os.WriteFile(rotated, []byte(testcharter.SignerCard(t, testcharter.Identity(t, "south's next"), "south", "custodian")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	alice.fails(cli.Refused, []string{"another identity", `take "peer" out of "south"`}, "charter", "diff", alice.edited(func(*charter.Charter) {}), "--card", rotated)
+	alice.fails(cli.Done, []string{"WIDENS", "signer south is whoever holds identity"}, "charter", "diff", alice.edited(func(c *charter.Charter) {
+		for i, s := range c.Signers {
+			if s.Name == "south" {
+				c.Signers[i].Peer = ""
+			}
+		}
+	}), "--card", rotated)
+	// One key more takes the place that the edited copy keeps for it.
+	card := o.card("carol", "auditor", "carol's third")
+	keys := func(more ...credential.Key) func(*charter.Charter) {
+		return func(c *charter.Charter) {
+			for i, p := range c.People {
+				if p.Name == "carol" {
+					c.People[i].Keys = append(p.Keys, more...)
+				}
+			}
+		}
+	}
+	alice.fails(cli.Refused, []string{`a key that the edited copy does not list`, `add {} to the keys of "carol"`}, "charter", "diff", alice.edited(keys()), "--card", card)
+	alice.fails(cli.Done, []string{"WIDENS", "carol"}, "charter", "diff", alice.edited(keys(credential.Key{})), "--card", card)
+	alice.fails(cli.Failed, []string{"carol"}, "charter", "diff", alice.edited(keys(credential.Key{}, credential.Key{})), "--card", card)
 	alice.fails(cli.Refused, []string{`card of person "erin", whom the edited copy does not list`, `{"name": "erin"`}, "charter", "propose", alice.edited(func(*charter.Charter) {}), "--card", o.card("erin", "auditor"))
 	alice.fails(cli.Refused, []string{`organisation "exchange"`}, "charter", "propose", alice.edited(addErin), "--card", o.card("erin", "exchange"))
-	alice.fails(cli.Failed, nil, "charter", "propose", alice.edited(func(c *charter.Charter) {
+	alice.fails(cli.Refused, []string{`"erin" has a key that the edited copy does not list`}, "charter", "propose", alice.edited(func(c *charter.Charter) {
 		addErin(c)
 		c.People[len(c.People)-1].Keys = []credential.Key{testcharter.SSH(t, "mallory").Key()}
 	}), "--card", o.card("erin", "auditor"))
