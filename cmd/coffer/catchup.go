@@ -211,10 +211,42 @@ func (c *client) catchUp(ctx context.Context, talk io.Writer) error {
 		}
 	}
 	h.announce(talk)
-	if err := h.save(); err != nil {
-		return err
-	}
+	h.keep(talk)
 	return h.behind()
+}
+
+// hurryWithin is how long an order that stops things waits for what is new.
+const hurryWithin = 2500 * time.Millisecond
+
+// hurry is catchUp for an order that must go out whoever answers: everybody is asked at
+// the same time, and nobody for long. It says who answered.
+func (o *options) hurry(ctx context.Context, h *home, talk io.Writer) (answered bool) {
+	ctx, cancel := context.WithTimeout(ctx, hurryWithin)
+	defer cancel()
+	var wg sync.WaitGroup
+	var desk *heard
+	if c, err := o.connect(h); err == nil {
+		defer c.conn.Close()
+		wg.Go(func() {
+			if got, err := h.talk(ctx, "the coordinator", c.api, nil); err == nil {
+				desk = got
+			}
+		})
+	}
+	signers := h.askSigners(ctx, nil)
+	wg.Wait()
+	if desk != nil {
+		answered = true
+		warn(desk, talk)
+	}
+	for _, a := range signers {
+		if a.err == nil {
+			answered = true
+			warn(a.heard, talk)
+		}
+	}
+	h.announce(talk)
+	return answered
 }
 
 // warn says what of an answer does not verify.

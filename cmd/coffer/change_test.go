@@ -239,15 +239,17 @@ func TestListBehindCharter(t *testing.T) {
 	o := newOffice(t, func(c *charter.Charter) { c.Admin.Delay = "1h" })
 	alice, bob := o.person("alice"), o.person("bob")
 	path := alice.edited(func(c *charter.Charter) {
-		c.Destinations = append(c.Destinations, charter.DestinationList{Name: "desks", Keepers: &policy.Requirement{Group: "treasury", K: 2}})
+		for n := range 4 { // so that some ID of a version is below the charter's, and some above
+			c.Destinations = append(c.Destinations, charter.DestinationList{Name: fmt.Sprintf("desks-%d", n), Keepers: &policy.Requirement{Group: "treasury", K: 2}})
+		}
 	})
 	id := alice.digestOf(path)
 	alice.must("charter", "propose", path, "--digest", id)
 	bob.must("charter", "sign", id, "--yes")
 	o.pass(2 * time.Hour)
 	var lists []string
-	for n := range 4 { // so that some ID is below the charter's, and some above
-		lists = append(lists, strings.TrimPrefix(alice.must("list", "add", "desks", testcharter.Stranger, fmt.Sprintf("desk %d", n)), "proposed "))
+	for n := range 4 {
+		lists = append(lists, alice.must("list", "add", fmt.Sprintf("desks-%d", n), testcharter.Stranger, "the desk"))
 	}
 	for _, id := range lists {
 		bob.must("show", id)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -22,6 +23,7 @@ import (
 	"coffer/credential"
 	"coffer/intent"
 	"coffer/internal/cli"
+	"coffer/internal/nearest"
 	pb "coffer/proto/coffer/v1"
 	"coffer/rpc"
 )
@@ -34,6 +36,7 @@ const askAgain = 300 * time.Millisecond
 
 func freezeCommand(o *options) *cobra.Command {
 	var wallet, person, reason string
+	var anyway bool
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "freeze --reason TEXT",
@@ -58,27 +61,30 @@ coffer-signer freeze.`,
 			if reason == "" {
 				return cli.Usagef("--reason is missing: what happened, for whoever has to lift it")
 			}
-			return o.freeze(cmd, scope, name, reason, timeout)
+			return o.freeze(cmd, scope, name, cli.ASCII(reason, authority.MaxReason), anyway, timeout)
 		},
 	}
 	cmd.Flags().StringVar(&wallet, "wallet", "", "only this wallet")
 	cmd.Flags().StringVar(&person, "person", "", "only what this person asked for, and this person's approvals")
 	cmd.Flags().StringVar(&reason, "reason", "", "what happened (required)")
+	cmd.Flags().BoolVar(&anyway, "anyway", false, "also a wallet or person of whom nothing is known here")
 	cmd.Flags().DurationVar(&timeout, "timeout", freezeWithin, "how long to wait for the signers' receipts")
 	complete(cmd, "wallet", o.wallets)
 	complete(cmd, "person", o.names)
 	return cmd
 }
 
-func (o *options) freeze(cmd *cobra.Command, scope, name, reason string, timeout time.Duration) (err error) {
+func (o *options) freeze(cmd *cobra.Command, scope, name, reason string, anyway bool, timeout time.Duration) (err error) {
 	defer func() { o.endPage(err) }()
 	h, err := o.openPresent()
 	if err != nil {
 		return err
 	}
-	if scope == authority.ScopePerson {
-		if _, ok := h.person(name); !ok {
-			return didYouMean(cli.Usagef("--person %q: the charter lists nobody of that name", name), name, people(h))
+	talk := cmd.ErrOrStderr()
+	answered := o.hurry(cmd.Context(), h, talk)
+	if !anyway {
+		if err := o.exists(cmd.Context(), h, scope, name, answered, talk); err != nil {
+			return err
 		}
 	}
 	f := &authority.Freeze{Cluster: h.inForce().Cluster, Scope: scope, Name: name, Reason: reason, By: o.as, Time: unixNow()}
@@ -102,26 +108,61 @@ func (o *options) freeze(cmd *cobra.Command, scope, name, reason string, timeout
 	}
 	record := authority.Record{Kind: authority.KindFreeze, Raw: f.Encode(), Statements: []approval.Signed{signed}}
 	if _, err := h.ledger.Add(record, unixNow()); err != nil {
-		return &cli.ExitError{Code: cli.Refused, Err: err}
+		if answered {
+			return &cli.ExitError{Code: cli.Refused, Err: err}
+		}
+		// Who may freeze is what the signers know, and this folder may be old.
+		fmt.Fprintf(talk, "WARNING: by the charter as it is known here the signers would refuse it: %s; it is sent all the same\n", cli.Text(err))
 	}
 	h.events = nil // that it is frozen is said below
-	if err := h.save(); err != nil {
-		return err
+	h.keep(talk)
+	return o.awaitFreeze(cmd, h, record, f, timeout)
+}
+
+// exists refuses what is probably a slip of the pen: a freeze of nothing looks like
+// safety. Where nobody answered it is let through.
+func (o *options) exists(ctx context.Context, h *home, scope, name string, answered bool, talk io.Writer) error {
+	var known []string
+	switch scope {
+	case authority.ScopePerson:
+		for _, p := range h.inForce().People {
+			known = append(known, p.Name)
+		}
+		for _, s := range h.inForce().Services {
+			known = append(known, s.Name)
+		}
+	case authority.ScopeWallet:
+		c, err := o.connect(h)
+		if err != nil {
+			answered = false
+			break
+		}
+		defer c.conn.Close()
+		ctx, cancel := context.WithTimeout(ctx, hurryWithin)
+		defer cancel()
+		all, err := c.wallets(ctx)
+		answered = answered && err == nil
+		known = slices.Sorted(maps.Keys(all))
+	default:
+		return nil
 	}
-	s := o.newSpread(h, record, cmd.ErrOrStderr(), true)
-	return o.awaitFreeze(cmd, h, s, f, timeout)
+	switch {
+	case slices.Contains(known, name):
+		return nil
+	case !answered:
+		fmt.Fprintf(talk, "WARNING: nobody says whether there is a %s %q: look at the name again\n", scope, name)
+		return nil
+	}
+	hint := fmt.Sprintf("there are %s; --anyway freezes it all the same, and without --%s the whole cluster is frozen", strings.Join(known, ", "), scope)
+	if near := nearest.Word(name, known); near != "" {
+		hint = fmt.Sprintf("did you mean %q? ", near) + hint
+	}
+	return cli.Hint(cli.Usagef("--%s %q: there is none of that name, and nothing was frozen", scope, name), "%s", hint)
 }
 
 // freezeWords say what is frozen, by whom, when and why.
 func freezeWords(f authority.Held) string {
 	return fmt.Sprintf("%s by %s, %s: %s (%s)", f.Freeze.What(), f.Freeze.By, stamp(f.Freeze.Time), cli.Clean(f.Freeze.Reason), f.ID.Short())
-}
-
-func people(h *home) (out []string) {
-	for _, p := range h.inForce().People {
-		out = append(out, p.Name)
-	}
-	return out
 }
 
 // freezeReport is the JSON form of what a freeze came to.
@@ -136,28 +177,37 @@ type freezeReport struct {
 	Record    string            `json:"record"`
 }
 
-func (o *options) awaitFreeze(cmd *cobra.Command, h *home, s *spread, f *authority.Freeze, timeout time.Duration) error {
+func (o *options) awaitFreeze(cmd *cobra.Command, h *home, record authority.Record, f *authority.Freeze, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 	defer cancel()
 	id := f.ID()
 	said := map[string]bool{}
-	s.run(ctx, func() bool {
-		held := h.held(id)
-		for _, signer := range held.Receipts {
-			if !said[string(signer)] {
-				said[string(signer)] = true
-				fmt.Fprintf(cmd.ErrOrStderr(), "signer %s has it on disk\n", signer)
+	var s *spread
+	for again := true; again; {
+		under := h.under()
+		s = o.newSpread(h, record, cmd.ErrOrStderr(), true)
+		s.run(ctx, func() bool {
+			held := h.held(id)
+			for _, signer := range held.Receipts {
+				if !said[string(signer)] {
+					said[string(signer)] = true
+					fmt.Fprintf(cmd.ErrOrStderr(), "signer %s has it on disk\n", signer)
+				}
 			}
+			return held.Effective || h.under() != under
+		})
+		// A newer version may name other signers, at other places, and know who froze.
+		if again = h.under() != under && ctx.Err() == nil && !h.held(id).Effective; again {
+			h.mu.Lock()
+			_, _ = h.ledger.Add(record, unixNow()) // if it is refused again, so say the signers
+			h.mu.Unlock()
 		}
-		return held.Effective
-	})
-	held := h.held(id)
-	if err := h.save(); err != nil {
-		return err
 	}
+	held := h.held(id)
+	h.keep(cmd.ErrOrStderr())
 	report := freezeReport{
 		ID: id.String(), Scope: f.Scope, Name: f.Name, Reason: f.Reason, Effective: held.Effective, OnDisk: []string{}, Without: map[string]string{},
-		Record: h.line(id),
+		Record: cmp.Or(h.line(id), record.Line()),
 	}
 	for _, signer := range held.Receipts {
 		report.OnDisk = append(report.OnDisk, string(signer))
@@ -190,6 +240,13 @@ func (o *options) awaitFreeze(cmd *cobra.Command, h *home, s *spread, f *authori
 	err := fmt.Errorf("NOT known to be effective: %s acknowledged it, and the others can sign as long as fewer than %d have it", on, need)
 	return cli.Hint(&cli.ExitError{Code: cli.Waiting, Err: err},
 		"call the operators of the others, who run coffer-signer freeze; coffer freeze again makes another one, coffer status shows how far this one has come")
+}
+
+// under is the version of the charter in force, while talks go on.
+func (h *home) under() canon.Digest {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.inForce().Digest()
 }
 
 // held is a freeze as the ledger has it.
@@ -408,6 +465,7 @@ which an operator takes with coffer-signer unfreeze.`,
 			if reason == "" {
 				return cli.Usagef("--reason is missing: why it is safe now")
 			}
+			reason = cli.ASCII(reason, authority.MaxReason)
 			if expires <= 0 || expires > approval.MaxLifetime*time.Second {
 				return cli.Usagef("--expires %s: more than nothing, and at most 720h", expires)
 			}

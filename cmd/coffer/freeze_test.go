@@ -1,15 +1,22 @@
 package main
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"coffer/authority"
 	"coffer/canon"
+	"coffer/charter"
+	"coffer/credential"
 	"coffer/identity"
 	"coffer/internal/cli"
+	"coffer/internal/testcharter"
 	"coffer/party"
 	pb "coffer/proto/coffer/v1"
+	"coffer/store"
 )
 
 // A freeze is effective when enough signers' receipts verify, and no sooner.
@@ -35,7 +42,13 @@ func TestFreeze(t *testing.T) {
 	}
 	dave.fails(cli.Usage, []string{"--reason is missing"}, "freeze")
 	dave.fails(cli.Usage, []string{"not both"}, "freeze", "--wallet", "w", "--person", "bob", "--reason", "x")
-	dave.fails(cli.Usage, []string{`did you mean "carol"?`}, "freeze", "--person", "carl", "--reason", "x")
+	dave.fails(cli.Usage, []string{`did you mean "carol"?`, "nothing was frozen", "--anyway"}, "freeze", "--person", "carl", "--reason", "x")
+	// What signers would not know looks like safety; a reason is no reason to refuse.
+	if n := len(o.desk.ledger.Freezes()); n != 2 {
+		t.Errorf("%d freezes", n)
+	}
+	dave.fails(cli.Done, []string{"effective"}, "freeze", "--person", "carl", "--anyway", "--reason", "Schlüssel\n gestohlen")
+	dave.fails(cli.Failed, []string{"Schluessel gestohlen"}, "status")
 }
 
 // No coordinator is needed for a freeze, and none can keep it from the signers.
@@ -63,6 +76,46 @@ func TestFreezeByNewcomer(t *testing.T) {
 	o.desk.stop()
 	dave.fails(cli.Failed, []string{"signatures under the charter"}, "list", "show")
 	dave.fails(cli.Done, []string{"effective"}, "freeze", "--reason", "now")
+}
+
+// The folder of whoever freezes may be old by several versions: who is enrolled by now
+// is frozen all the same, and whose name is known by nobody is a slip of the pen.
+func TestFreezeFromAnOldFolder(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	dave := o.person("dave")
+	for n := range 4 {
+		o.change(func(c *charter.Charter) {
+			if n == 2 {
+				c.People = append(c.People, charter.Person{Name: "erin", Org: "auditor", Keys: []credential.Key{testcharter.SSH(t, "erin").Key()}})
+			}
+			c.Rules[0].FeeCap = fmt.Sprintf("0.00%d ETH", 5-n)
+		})
+	}
+	dave.fails(cli.Done, []string{"version 5 of the charter is in force", `effective: the freeze of person "erin"`}, "freeze", "--person", "erin", "--reason", "now")
+	if v := o.shown(dave); v != 5 {
+		t.Errorf("version %d after the freeze", v)
+	}
+	for _, c := range o.clerks() {
+		c.stop()
+	}
+	dave.fails(cli.Waiting, []string{`nobody says whether there is a person "carl"`, "no signer acknowledged it"}, "freeze", "--person", "carl", "--reason", "now", "--timeout", "1s")
+}
+
+// A folder that cannot be written keeps no freeze from the signers.
+func TestFreezeFromAFolderInUse(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	dave := o.person("dave")
+	file, err := os.OpenFile(filepath.Join(dave.home, ".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if err := store.LockFile(file); err != nil {
+		t.Fatal(err)
+	}
+	dave.fails(cli.Done, []string{"WARNING", "does not keep", "effective"}, "freeze", "--reason", "now")
 }
 
 // Receipts of fewer signers, or receipts that nobody signed, are never called effective.

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -147,6 +148,26 @@ func (h *home) sums() map[canon.Digest]canon.Digest {
 	return out
 }
 
+// keep is save where what is done must not wait for it: an order is worth more at the
+// signers than here.
+func (h *home) keep(talk io.Writer) {
+	if err := h.save(); err != nil {
+		fmt.Fprintf(talk, "WARNING: %s does not keep what was learned or signed just now: %s\n", h.o.home, cli.Text(err))
+	}
+}
+
+// lockWithin is for how long another coffer may hold the folder.
+const lockWithin = 5 * time.Second
+
+func lock(f *os.File) (err error) {
+	for start := time.Now(); time.Since(start) < lockWithin; {
+		if err = store.LockFile(f); !errors.Is(err, store.ErrInUse) {
+			return err
+		}
+	}
+	return err
+}
+
 // save writes what is new, with what another coffer wrote meanwhile.
 func (h *home) save() error {
 	same := len(h.kept) == len(h.ledger.Refs())
@@ -156,12 +177,12 @@ func (h *home) save() error {
 	if same && h.newest == h.inForce().Digest() {
 		return nil
 	}
-	lock, err := os.OpenFile(filepath.Join(h.o.home, ".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	file, err := os.OpenFile(filepath.Join(h.o.home, ".lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
-	if err := store.LockFile(lock); err != nil {
+	defer file.Close()
+	if err := lock(file); err != nil {
 		return err
 	}
 	if err := h.merge(); err != nil {
@@ -208,6 +229,10 @@ func (h *home) merge() error {
 			_, err := both.Add(k.Record, k.Arrived)
 			return err == nil
 		})
+	}
+	if now, was := both.InForce(), h.inForce(); now.Version < was.Version {
+		return fmt.Errorf("%s holds records with which version %d of the charter, in force here, would be version %d again: move it away, and the next command fetches what it held",
+			h.o.recordsFile(), was.Version, now.Version)
 	}
 	h.ledger = both
 	return nil

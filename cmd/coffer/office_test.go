@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -221,6 +222,16 @@ func (o *office) pass(d time.Duration) {
 	o.gossip()
 }
 
+// tell hands a record to one of them alone.
+func (c *clerk) tell(r authority.Record) {
+	c.o.t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, err := c.ledger.Add(r, time.Now().Unix()); err != nil {
+		c.o.t.Fatal(err)
+	}
+}
+
 func (c *clerk) set(f func()) { c.mu.Lock(); defer c.mu.Unlock(); f() }
 
 // person is a coffer of somebody's own, with a folder of its own.
@@ -287,5 +298,37 @@ func (p *person) says(r result, says ...string) {
 		if !strings.Contains(r.stdout+r.stderr, text) {
 			p.o.t.Errorf("nobody says %q: %s%s", text, r.stdout, r.stderr)
 		}
+	}
+}
+
+// change brings another version of the charter in force, which everybody but the people
+// has at once.
+func (o *office) change(edit func(*charter.Charter)) *charter.Charter {
+	o.t.Helper()
+	now, old := time.Now().Unix(), o.desk.ledger.InForce()
+	next := o.f.Next(o.t, old, edit)
+	o.desk.tell(o.f.CharterRecord(o.t, next, now, o.f.Cards(o.t, next, old), "alice", "bob"))
+	o.gossip()
+	o.pass(0)
+	if got := o.desk.ledger.InForce().Digest(); got != next.Digest() {
+		o.t.Fatalf("version %d did not take force", next.Version)
+	}
+	return next
+}
+
+// shown is the version of the charter that a person's own folder has in force.
+func (o *office) shown(p *person) uint64 {
+	o.t.Helper()
+	h, err := (&options{home: p.home}).open()
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return h.inForce().Version
+}
+
+func writeFile(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }

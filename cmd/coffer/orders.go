@@ -126,9 +126,7 @@ func (o *options) give(cmd *cobra.Command, ctx context.Context, c *client, key c
 	if _, err := h.ledger.Add(record, unixNow()); err != nil {
 		return &cli.ExitError{Code: cli.Refused, Err: err}
 	}
-	if err := h.save(); err != nil {
-		return err
-	}
+	h.keep(cmd.ErrOrStderr())
 	s := o.newSpread(h, record, cmd.ErrOrStderr(), shown == nil)
 	if shown != nil {
 		// To the coordinator it is a statement about an intent, which it answers at once.
@@ -145,9 +143,7 @@ func (o *options) give(cmd *cobra.Command, ctx context.Context, c *client, key c
 	defer cancel()
 	s.run(within, s.settled)
 	coordinator, signers := s.taken()
-	if err := h.save(); err != nil {
-		return err
-	}
+	h.keep(cmd.ErrOrStderr())
 	if o.json {
 		if err := cli.JSON(cmd, map[string]any{"order": kind, "id": subject, "coordinator": coordinator, "signers": append([]string{}, signers...)}); err != nil {
 			return err

@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -443,7 +445,8 @@ func (h *home) find(word string) (*act, error) {
 }
 
 // fromFile takes the records of a file, and answers the one that waits for people; ok
-// is false if word names no file.
+// is false if word names no file, or one that is about something else: the folder of
+// whoever approves INV-9 may well hold the invoice of that name.
 func (h *home) fromFile(word string) (id canon.Digest, ok bool, err error) {
 	info, err := os.Stat(word)
 	if err != nil || !info.Mode().IsRegular() {
@@ -451,6 +454,10 @@ func (h *home) fromFile(word string) (id canon.Digest, ok bool, err error) {
 	}
 	records, err := readRecordFile(word)
 	if err != nil {
+		raw, _ := readUpTo(word, maxRecords)
+		if !strings.ContainsRune(word, filepath.Separator) && !strings.Contains(string(raw), "coffer-record-v1:") {
+			return id, false, nil
+		}
 		return id, true, err
 	}
 	var last error
@@ -478,11 +485,18 @@ func (h *home) fromFile(word string) (id canon.Digest, ok bool, err error) {
 	return id, true, cli.Usagef("%s holds no record that waits for people", word)
 }
 
-// readRecordFile reads lines of records, or the records of a charter file.
+// readRecordFile reads lines of records, what coffer show --json prints of one, or the
+// records of a charter file.
 func readRecordFile(path string) (out []authority.Record, err error) {
 	raw, err := readUpTo(path, maxRecords)
 	if err != nil {
 		return nil, err
+	}
+	var shown struct {
+		Record string `json:"record"`
+	}
+	if json.Unmarshal(raw, &shown) == nil && shown.Record != "" {
+		raw = []byte(shown.Record)
 	}
 	if strings.HasPrefix(strings.TrimSpace(string(raw)), "{") {
 		file, err := charter.ParseFile(raw)

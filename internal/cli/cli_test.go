@@ -227,3 +227,22 @@ func TestSecretOfSystemd(t *testing.T) {
 		}
 	}
 }
+
+func TestASCII(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		most int
+		want string
+	}{
+		{"Schlüssel\tgestohlen\r\n von  “außen”", 200, `Schluessel gestohlen von "aussen"`},
+		{"\x1b[2J 鍵 \xff", 200, "?[2J ? ?"},
+		{"", 200, ""},
+		{" \n ", 200, ""},
+		{"0123456789", 8, "01234567"},
+		{"0123456 89", 8, "0123456"},
+	} {
+		if got := cli.ASCII(c.text, c.most); got != c.want {
+			t.Errorf("%q: got %q, want %q", c.text, got, c.want)
+		}
+	}
+}
