@@ -1,7 +1,9 @@
 package charter
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -333,14 +335,21 @@ func (c *Charter) Parties() party.Set {
 	return set
 }
 
-// DestinationLabel is the name that the charter's lists give to an address, or "".
-func (c *Charter) DestinationLabel(chain, address string) string {
+// DestinationLabel is what lists call an address, given what keepers signed of them, and
+// "" if none has it. That one forbids it stands first.
+func (c *Charter) DestinationLabel(held map[string]ListState, chain, address string) string {
+	var labels []string
+	lists := c.Lists(held, 0) // what a list that is too old calls it is its name still
 	for _, d := range c.Destinations {
-		for _, e := range d.Entries {
-			if e.Chain == chain && e.Address == address {
-				return e.Label
+		for _, e := range lists[d.Name].Entries {
+			switch {
+			case e.Chain != chain || e.Address != address:
+			case d.Kind == policy.ListSanctions:
+				return fmt.Sprintf("SANCTIONED by list %s: %s", d.Name, e.Label)
+			case !slices.Contains(labels, e.Label): // keepers of two lists may call it differently
+				labels = append(labels, e.Label)
 			}
 		}
 	}
-	return ""
+	return strings.Join(labels, "; ")
 }

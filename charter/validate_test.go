@@ -262,10 +262,23 @@ func TestLookups(t *testing.T) {
 	if _, ok := c.NativeAsset("mainnet"); ok {
 		t.Error("an unknown chain has a native asset")
 	}
-	if got := c.DestinationLabel("sepolia", mill); got != "Paper mill" {
+	if got := c.DestinationLabel(nil, "sepolia", mill); got != "Paper mill" {
 		t.Errorf("label is %q", got)
 	}
-	if got := c.DestinationLabel("amoy", mill) + c.DestinationLabel("sepolia", usdc) + c.DestinationLabel("sepolia", strings.ToLower(mill)); got != "" {
+	held := map[string]charter.ListState{"kept": {Version: 1, Entries: []policy.Destination{{Chain: "sepolia", Address: mill, Label: "the mill"}}}}
+	kept, err := c.Clone()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept.Destinations = append(kept.Destinations, charter.DestinationList{Name: "kept", Keepers: &policy.Requirement{Group: "approvers", K: 1}, MaxAge: "1h"})
+	if got := kept.DestinationLabel(held, "sepolia", mill); got != "Paper mill; the mill" {
+		t.Errorf("an address that keepers have too is %q", got)
+	}
+	kept.Destinations[len(kept.Destinations)-1].Kind = policy.ListSanctions
+	if got := kept.DestinationLabel(held, "sepolia", mill); got != "SANCTIONED by list kept: the mill" {
+		t.Errorf("a sanctioned address is %q", got)
+	}
+	if got := c.DestinationLabel(nil, "amoy", mill) + c.DestinationLabel(nil, "sepolia", usdc) + c.DestinationLabel(nil, "sepolia", strings.ToLower(mill)); got != "" {
 		t.Errorf("label %q for what has none", got)
 	}
 	if want, _ := party.NewSet("a", "b", "c"); !c.Parties().Equal(want) {

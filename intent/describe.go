@@ -13,9 +13,10 @@ import (
 // Line is one row of what a person reads before approving.
 type Line struct{ Label, Value string }
 
-// Describe puts every field of i into words, in units and with names from c. It
+// Describe puts every field of i into words, in units and with names from c and from
+// held, what keepers signed of its lists; nil says that this is not known. It
 // leaves nothing out: an approver who reads it has read all that is signed but the salt.
-func Describe(i *Intent, c *charter.Charter) []Line {
+func Describe(i *Intent, c *charter.Charter, held map[string]charter.ListState) []Line {
 	if err := i.Validate(); err != nil {
 		return []Line{{"error", err.Error()}}
 	}
@@ -40,7 +41,7 @@ func Describe(i *Intent, c *charter.Charter) []Line {
 			}
 		}
 		add("pay", "%s", amount)
-		add("to", "%s", named(c, i.Chain, t.To))
+		add("to", "%s", named(c, held, i.Chain, t.To))
 		add("from", "wallet %s, account %s", i.Wallet, i.Account)
 	case Cancel:
 		add("cancel", "intent %s", i.Cancel.Subject)
@@ -67,11 +68,14 @@ func Describe(i *Intent, c *charter.Charter) []Line {
 }
 
 // named shows the whole address, always: look-alikes are made to equal its ends.
-func named(c *charter.Charter, chain, address string) string {
-	if label := c.DestinationLabel(chain, address); label != "" {
+func named(c *charter.Charter, held map[string]charter.ListState, chain, address string) string {
+	if label := c.DestinationLabel(held, chain, address); label != "" {
 		return fmt.Sprintf("%s (%s)", address, label)
 	}
-	return address + " (on no list of the charter)"
+	if held == nil {
+		return address + " (on no list that the charter fixes)"
+	}
+	return address + " (on no list)"
 }
 
 func feeCap(c *charter.Charter, chain string, v *big.Int) string {

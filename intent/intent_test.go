@@ -22,6 +22,7 @@ import (
 	"coffer/intent"
 	"coffer/internal/testcharter"
 	"coffer/party"
+	"coffer/policy"
 	pb "coffer/proto/coffer/v1"
 )
 
@@ -477,11 +478,33 @@ func TestFacts(t *testing.T) {
 	}
 }
 
+// An approver reads what keepers call an address, and that nobody does.
+func TestDescribeKeptLists(t *testing.T) {
+	f := testcharter.New(t, testcharter.Lists)
+	i := f.Payment(now)
+	i.Transfer.To = testcharter.Stranger
+	entry := []policy.Destination{{Chain: i.Chain, Address: testcharter.Stranger, Label: "the tea house"}}
+	for _, c := range []struct {
+		held map[string]charter.ListState
+		want string
+	}{
+		{nil, " (on no list that the charter fixes)"},
+		{map[string]charter.ListState{}, " (on no list)"},
+		{map[string]charter.ListState{"staff": {Version: 1, Entries: entry}}, " (the tea house)"},
+		{map[string]charter.ListState{"staff": {Version: 1, Entries: entry}, "banned": {Version: 1, Entries: entry}}, " (SANCTIONED by list banned: the tea house)"},
+	} {
+		lines := intent.Describe(i, f.Charter, c.held)
+		if got := lines[1]; got.Label != "to" || got.Value != testcharter.Stranger+c.want {
+			t.Errorf("got %q, want %q", got, c.want)
+		}
+	}
+}
+
 func TestDescribe(t *testing.T) {
 	f := testcharter.New(t)
 	text := func(i *intent.Intent) string {
 		var b strings.Builder
-		for _, l := range intent.Describe(i, f.Charter) {
+		for _, l := range intent.Describe(i, f.Charter, nil) {
 			fmt.Fprintf(&b, "%s: %s\n", l.Label, l.Value)
 		}
 		return b.String()

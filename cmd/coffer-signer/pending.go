@@ -125,7 +125,7 @@ func describe(k *pb.KnownIntent, i *intent.Intent, charters charter.Lookup) (kno
 	}
 	out := knownIntent{
 		ID: i.Digest().String(), Kind: string(i.Kind), State: k.State, Outcome: v.Outcome, Missing: v.Missing, ApprovedBy: k.ApprovedBy, RejectedBy: k.RejectedBy,
-		Fields: map[string]string{}, Seen: time.Unix(k.Seen, 0).UTC().Format(time.RFC3339), lines: intent.Describe(i, c),
+		Fields: map[string]string{}, Seen: time.Unix(k.Seen, 0).UTC().Format(time.RFC3339), lines: intent.Describe(i, c, nil),
 	}
 	for _, line := range out.lines {
 		out.Fields[line.Label] = line.Value

@@ -329,7 +329,7 @@ func (c *client) open(view *pb.IntentView) (*shown, error) {
 	if id := i.Digest(); id.String() != view.Id {
 		return nil, fmt.Errorf("the coordinator shows intent %s under the ID %s: do not trust it", id.Short(), view.Id)
 	}
-	s := &shown{charter: c.charter, made: made, under: c.under(made), id: i.Digest(), intent: i, lines: intent.Describe(i, made), view: view}
+	s := &shown{charter: c.charter, made: made, under: c.under(made), id: i.Digest(), intent: i, lines: intent.Describe(i, made, c.home.ledger.Lists()), view: view}
 	c.count(s)
 	s.frozen = c.home.stops(i)
 	if s.verdicts, err = c.verdicts(s); err != nil {

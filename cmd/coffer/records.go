@@ -173,7 +173,7 @@ func (h *home) decodeUnfreeze(a *act) error {
 	if err != nil {
 		return err
 	}
-	a.title = fmt.Sprintf("an unfreeze of %d", len(u.Freezes))
+	a.title = "an unfreeze of " + count(len(u.Freezes), "freeze", "freezes")
 	if c, ok := h.ledger.Charter(u.Charter); ok {
 		a.decides, a.keys = c.Admin.Requirement(), c.Admin.Keys
 	}

@@ -359,7 +359,7 @@ func requestOf(s *shown) request {
 	}
 	switch i.Kind {
 	case intent.Transfer:
-		r.Nonce, r.Asset, r.To, r.ToLabel = &i.Nonce, i.Transfer.Asset, i.Transfer.To, s.made.DestinationLabel(i.Chain, i.Transfer.To)
+		r.Nonce, r.Asset, r.To, r.ToLabel = &i.Nonce, i.Transfer.Asset, i.Transfer.To, s.made.DestinationLabel(s.under.Lists, i.Chain, i.Transfer.To)
 		if a, ok := s.made.Asset(i.Chain, i.Transfer.Asset); ok {
 			r.Amount = policy.FormatAmount(i.Transfer.Amount, a.Decimals)
 		}
