@@ -586,7 +586,7 @@ func (c *client) handIn(ctx context.Context, a *act, talk io.Writer) (*act, erro
 	h := c.home
 	got, err := h.withBrief(ctx, "the coordinator", c.api, []authority.Record{a.Record})
 	if err != nil {
-		return nil, cli.Hint(fmt.Errorf("it is signed and kept here, and not handed in: %w", c.explain(err)),
+		return nil, cli.Hint(fmt.Errorf("it is signed and kept here, and not handed in: %w", err), // not explain: its hint would stand before the one that helps
 			"any coffer command hands it in once the coordinator is back; or coffer show %s --json gives it as a line, which an operator takes with coffer-signer records", a.id.String()[:12])
 	}
 	warn(got, talk)
