@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -112,6 +113,28 @@ func TestCharterChange(t *testing.T) {
 	}
 	erin := &person{o: o, name: "erin", home: home, more: alice.more}
 	erin.fails(cli.Done, []string{"effective"}, "freeze", "--reason", "I may")
+}
+
+// Who only asks is removed as soon as the admins say so; an admin not before the whole
+// delay is over, and whoever signs reads why, and what is quick.
+func TestRemovals(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t, func(c *charter.Charter) { c.Admin.Delay = "1h" })
+	alice, bob, carol := o.person("alice"), o.person("bob"), o.person("carol")
+	remove := func(name string, want ...string) {
+		t.Helper()
+		path := alice.edited(func(c *charter.Charter) {
+			c.People = slices.DeleteFunc(c.People, func(p charter.Person) bool { return p.Name == name })
+		})
+		id := alice.digestOf(path)
+		alice.fails(cli.Done, want, "charter", "propose", path, "--digest", id)
+		bob.fails(cli.Done, want, "charter", "sign", id, "--yes")
+	}
+	remove("dave", "changes       dave of exchange is removed")
+	carol.fails(cli.Done, []string{"version 2"}, "charter", "show")
+	remove("carol", "WIDENS        carol of auditor is removed", "somebody who could stop things no longer can; freeze --person carol stops", "delay         1 h")
+	carol.fails(cli.Done, []string{"version 2"}, "charter", "show")
+	carol.fails(cli.Done, []string{"effective"}, "freeze", "--reason", "who removes me?")
 }
 
 // A copy that two edited: the number is taken once, and what nobody signs dies.
