@@ -31,6 +31,10 @@ import (
 // freezeWithin is how long a freeze waits for receipts, unless --timeout says otherwise.
 const freezeWithin = 30 * time.Second
 
+// restWithin is how long the receipts of the other signers are waited for once a freeze
+// is effective: one that is a moment late is nobody to call.
+const restWithin = time.Second
+
 // askAgain is how long somebody who was asked is left alone.
 const askAgain = 300 * time.Millisecond
 
@@ -183,8 +187,9 @@ func (o *options) awaitFreeze(cmd *cobra.Command, h *home, record authority.Reco
 	id := f.ID()
 	said := map[string]bool{}
 	var s *spread
+	var effective time.Time
 	for again := true; again; {
-		under := h.under()
+		under, of := h.under(), h.inForce().Quorum.Of
 		s = o.newSpread(h, record, cmd.ErrOrStderr(), true)
 		s.run(ctx, func() bool {
 			held := h.held(id)
@@ -194,7 +199,10 @@ func (o *options) awaitFreeze(cmd *cobra.Command, h *home, record authority.Reco
 					fmt.Fprintf(cmd.ErrOrStderr(), "signer %s has it on disk\n", signer)
 				}
 			}
-			return held.Effective || h.under() != under
+			if held.Effective && effective.IsZero() {
+				effective = time.Now()
+			}
+			return len(held.Receipts) == of || held.Effective && time.Since(effective) > restWithin || h.under() != under
 		})
 		// A newer version may name other signers, at other places, and know who froze.
 		if again = h.under() != under && ctx.Err() == nil && !h.held(id).Effective; again {
