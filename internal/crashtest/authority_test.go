@@ -574,7 +574,11 @@ func TestFullDiskAtEveryRecord(t *testing.T) {
 	for _, p := range []*process{c.signers["a"], c.desk} {
 		for _, work := range []func() error{c.orders(p), c.amend(p), c.rotate(p)} {
 			c.must(work())
-			n := starve(t, p, onDisk(c.seen(work, p)[p], 2), work)
+			seen := onDisk(c.seen(work, p)[p], 2)
+			// A copy of what is in the store: the coordinator warns, and lives without it
+			// until its next start.
+			delete(seen, "file.create@charter.WriteFile")
+			n := starve(t, p, seen, work)
 			t.Logf("%s: a full disk at %d writes", p.name, n)
 		}
 	}
