@@ -250,7 +250,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen for the API: %w", err)
 	}
-	server, err := cofferrpc.NewPublicServer(c.ring, methods, access.NewGuard(c.inForce, time.Now).Authorize)
+	server, err := cofferrpc.NewPublicServer(c.ring, methods, access.NewGuard(c.inForce, time.Now).Authorize, cofferrpc.PublicBounds())
 	if err != nil {
 		return errors.Join(err, lis.Close())
 	}

@@ -5,10 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"coffer/authority"
@@ -64,15 +61,12 @@ func (n *Node) exchange(req *pb.ExchangeRequest, take func(authority.Kind) bool)
 }
 
 // The endpoint for orders is for anybody, so all that one can take of it is bounded: by
-// host and in all, in connections and their time, in requests and their size.
-const (
-	ordersConnsEach = 8
-	ordersConns     = 192 // fewer than rpc.Server accepts: it never waits
-	ordersStreams   = 2
-	ordersMessage   = 320 << 10 // 4,096 references and an order
-	ordersIdle      = 10 * time.Second
-	ordersAge       = 30 * time.Second
-)
+// host and in all, in connections and their time, in requests and their size, in records
+// and what it costs to verify them.
+var ordersBounds = rpc.Bounds{
+	ConnsEach: 8, Conns: 192, VisitsEach: 4, Visits: 32, VisitWithin: 10 * time.Second,
+	Message: 320 << 10, Idle: 10 * time.Second, Age: 30 * time.Second,
+}
 
 var (
 	ordersEach = rate{burst: 20, perSecond: 2}
@@ -93,11 +87,7 @@ type ordersService struct {
 
 // Exchange takes freezes and orders about intents, and answers records of any kind.
 func (o *ordersService) Exchange(ctx context.Context, req *pb.ExchangeRequest) (*pb.ExchangeResponse, error) {
-	host := ""
-	if p, ok := peer.FromContext(ctx); ok {
-		host = hostOf(p.Addr)
-	}
-	if !o.gate.pass(host, time.Now()) {
+	if !o.gate.pass(rpc.Host(ctx), time.Now()) {
 		o.n.junk.count("ORDERS of one address, or of all, too many")
 		return nil, status.Error(codes.ResourceExhausted, "too many requests: try again in a second, or at another signer")
 	}
@@ -109,11 +99,7 @@ func narrowing(k authority.Kind) bool { return k == authority.KindFreeze || k ==
 
 // newOrders is the server of the endpoint for orders.
 func (n *Node) newOrders() (*rpc.Server, error) {
-	server, err := rpc.NewPublicServer(n.ring, ordersMethods, nil,
-		grpc.MaxRecvMsgSize(ordersMessage), grpc.MaxConcurrentStreams(ordersStreams),
-		grpc.KeepaliveParams(keepalive.ServerParameters{
-			MaxConnectionIdle: ordersIdle, MaxConnectionAge: ordersAge, MaxConnectionAgeGrace: ordersIdle, Time: ordersIdle, Timeout: ordersIdle,
-		}))
+	server, err := rpc.NewPublicServer(n.ring, ordersMethods, nil, ordersBounds)
 	if err != nil {
 		return nil, err
 	}

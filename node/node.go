@@ -333,7 +333,7 @@ func (n *Node) Run(ctx context.Context) error {
 		if err != nil {
 			return fail(fmt.Errorf("listen for orders: %w", err))
 		}
-		servers, listeners = append(servers, orders), append(listeners, newCrowd(ordersLis, ordersConnsEach, ordersConns))
+		servers, listeners = append(servers, orders), append(listeners, ordersLis)
 	}
 
 	if err := n.record(audit.Event{Code: "START", Detail: map[string]string{"version": n.cfg.Version, "charter": n.inForce().Digest().String()}}); err != nil {

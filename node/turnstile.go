@@ -1,9 +1,6 @@
 package node
 
 import (
-	"net"
-	"net/netip"
-	"slices"
 	"sync"
 	"time"
 )
@@ -70,95 +67,4 @@ func (t *turnstile) forget(now time.Time) {
 	if len(t.by) >= maxTurnstile {
 		clear(t.by)
 	}
-}
-
-// hostOf is what an address is counted under: a host, and of IPv6, where one host has as
-// many addresses as it likes, its network.
-func hostOf(a net.Addr) string {
-	if a == nil {
-		return ""
-	}
-	ap, err := netip.ParseAddrPort(a.String())
-	if err != nil {
-		return a.String()
-	}
-	ip := ap.Addr().Unmap()
-	if ip.Is6() {
-		if p, err := ip.WithZone("").Prefix(64); err == nil {
-			return p.String()
-		}
-	}
-	return ip.String()
-}
-
-// crowd is a listener that is never full: a host that has its share of connections gets
-// no more, and when all are taken the oldest makes room. Whoever has something to say
-// says it in a moment; whoever occupies connections loses them.
-type crowd struct {
-	net.Listener
-	each, all int
-
-	mu    sync.Mutex
-	conns []*guest // oldest first
-	by    map[string]int
-}
-
-type guest struct {
-	net.Conn
-	host string
-	once sync.Once
-	of   *crowd
-}
-
-func newCrowd(l net.Listener, each, all int) *crowd {
-	return &crowd{Listener: l, each: each, all: all, by: map[string]int{}}
-}
-
-func (c *crowd) Accept() (net.Conn, error) {
-	for {
-		conn, err := c.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		g, oldest := c.admit(conn)
-		if oldest != nil {
-			_ = oldest.Close() // it had its time
-		}
-		if g != nil {
-			return g, nil
-		}
-		_ = conn.Close() // its host has enough
-	}
-}
-
-func (c *crowd) admit(conn net.Conn) (admitted, oldest *guest) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	host := hostOf(conn.RemoteAddr())
-	if c.by[host] >= c.each {
-		return nil, nil
-	}
-	if len(c.conns) >= c.all {
-		oldest = c.conns[0]
-	}
-	admitted = &guest{Conn: conn, host: host, of: c}
-	c.by[host]++
-	c.conns = append(c.conns, admitted)
-	return admitted, oldest
-}
-
-// Close makes room.
-func (g *guest) Close() error {
-	g.once.Do(func() {
-		c := g.of
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.by[g.host]--; c.by[g.host] == 0 {
-			delete(c.by, g.host)
-		}
-		if at := slices.Index(c.conns, g); at >= 0 {
-			c.conns = slices.Delete(c.conns, at, at+1)
-		}
-	})
-	return g.Conn.Close()
 }

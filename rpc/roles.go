@@ -91,7 +91,9 @@ func (g *gate) pass(ctx context.Context, method string) (string, error) {
 			return "", status.Errorf(codes.Unauthenticated, "%d grants came with the call, want 1", len(all))
 		}
 	}
-	return g.authorize(ctx, caller, grant, role)
+	name, err := g.authorize(ctx, caller, grant, role)
+	introduce(ctx, err == nil)
+	return name, err
 }
 
 func (g *gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {

@@ -68,7 +68,7 @@ func deskTable() rpc.Methods {
 
 func serveDesk(t *testing.T, key rpc.Identity, authorize rpc.Authorize) (*desk, string) {
 	t.Helper()
-	s, err := rpc.NewPublicServer(key, deskTable(), authorize)
+	s, err := rpc.NewPublicServer(key, deskTable(), authorize, rpc.PublicBounds())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +227,7 @@ func TestTwoIdentities(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := rpc.NewPublicServer(ring, table(rpc.Anybody), nil)
+	s, err := rpc.NewPublicServer(ring, table(rpc.Anybody), nil, rpc.PublicBounds())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,7 +270,9 @@ func TestTwoIdentities(t *testing.T) {
 // Bounds can be narrowed, for a server that anybody reaches.
 func TestNarrowedBounds(t *testing.T) {
 	server := key(t)
-	s, err := rpc.NewPublicServer(server, table(rpc.Anybody), nil, grpc.MaxRecvMsgSize(100))
+	bounds := rpc.PublicBounds()
+	bounds.Message = 100
+	s, err := rpc.NewPublicServer(server, table(rpc.Anybody), nil, bounds)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -25,10 +24,12 @@ const (
 	maxMessage = 1 << 20
 	// maxAnswer bounds what a server sends: lists of intents with all that is signed.
 	maxAnswer = 16 << 20
-	// maxConns bounds the connections of one server, and maxStreams the requests of each:
-	// what anybody can open costs file descriptors and memory. A cluster has tens of
-	// people and daemons, each with one connection and a few requests.
+	// maxConns bounds the connections of one server, connsEach those of one host and
+	// maxStreams the requests of each: what anybody can open costs file descriptors and
+	// memory. A cluster has tens of people and daemons, each with one connection and a few
+	// requests; several may come from one address.
 	maxConns   = 256
+	connsEach  = 64
 	maxStreams = 64
 	// A dead peer is noticed after a ping and pingWithin. The latter is generous: on two
 	// cores that generate a key together, a live process may not answer for seconds.
@@ -42,7 +43,8 @@ const (
 // Server is a gRPC server whose methods are checked when it begins to serve.
 type Server struct {
 	*grpc.Server
-	gate *gate
+	gate  *gate
+	conns [2]int // of one host, and in all
 }
 
 // Identity is what a server proves: an identity.Key, or an identity.Ring.
@@ -66,13 +68,40 @@ func NewServer(key Identity, admit func(identity.ID) error, methods Methods) (*S
 
 // NewPublicServer takes connections of anybody, with or without a certificate.
 // authorize decides on methods that are not for anybody; without it there are none.
-// more narrows the bounds on sizes and numbers.
-func NewPublicServer(key Identity, methods Methods, authorize Authorize, more ...grpc.ServerOption) (*Server, error) {
+func NewPublicServer(key Identity, methods Methods, authorize Authorize, bounds Bounds) (*Server, error) {
 	g := &gate{methods: methods, roles: []Role{Anybody}, authorize: authorize}
 	if authorize != nil {
 		g.roles = append(g.roles, Reader, Initiator, Approver)
 	}
-	return newServer(key, nil, g, more...)
+	v := newVisits(bounds.VisitsEach, bounds.Visits, bounds.VisitWithin)
+	more := []grpc.ServerOption{grpc.InTapHandle(v.tap), grpc.MaxRecvMsgSize(bounds.Message), grpc.KeepaliveParams(keepalive.ServerParameters{
+		Time: serverPing, Timeout: pingWithin, MaxConnectionIdle: bounds.Idle, MaxConnectionAge: bounds.Age, MaxConnectionAgeGrace: bounds.VisitWithin,
+	})}
+	s, err := newServer(key, nil, g, more...)
+	if err != nil {
+		return nil, err
+	}
+	s.conns = [2]int{bounds.ConnsEach, bounds.Conns}
+	return s, nil
+}
+
+// Bounds is all that one can take of a server that anybody can reach: connections and
+// their time, requests of strangers and their size. Visits is what strangers have under
+// way at once, on all their connections; each of them holds one message and one answer.
+type Bounds struct {
+	ConnsEach, Conns   int // of one host, and in all
+	VisitsEach, Visits int
+	VisitWithin        time.Duration
+	Message            int           // bytes of a request
+	Idle, Age          time.Duration // after which a connection ends; 0: never
+}
+
+// PublicBounds are for a server of people and services, of whom most are known.
+func PublicBounds() Bounds {
+	return Bounds{
+		ConnsEach: connsEach, Conns: maxConns, VisitsEach: 16, Visits: 64, VisitWithin: 10 * time.Second,
+		Message: maxMessage, Idle: 2 * time.Minute,
+	}
 }
 
 func newServer(key Identity, admit func(identity.ID) error, g *gate, more ...grpc.ServerOption) (*Server, error) {
@@ -80,7 +109,7 @@ func newServer(key Identity, admit func(identity.ID) error, g *gate, more ...grp
 	if err != nil {
 		return nil, err
 	}
-	return &Server{Server: grpc.NewServer(options(g, append(more, grpc.Creds(credentials.NewTLS(cfg)))...)...), gate: g}, nil
+	return &Server{Server: grpc.NewServer(options(g, append(more, grpc.Creds(credentials.NewTLS(cfg)))...)...), gate: g, conns: [2]int{connsEach, maxConns}}, nil
 }
 
 func options(g *gate, more ...grpc.ServerOption) []grpc.ServerOption {
@@ -93,14 +122,13 @@ func options(g *gate, more ...grpc.ServerOption) []grpc.ServerOption {
 	}, more...)
 }
 
-// Serve checks the table of methods against what is registered, and serves at most
-// maxConns connections at once until Stop; more wait to be accepted. After Stop it
-// returns nil.
+// Serve checks the table of methods against what is registered, and serves a bounded
+// number of connections at once until Stop. After Stop it returns nil.
 func (s *Server) Serve(l net.Listener) error {
 	if err := s.gate.check(s.GetServiceInfo()); err != nil {
 		return errors.Join(err, l.Close())
 	}
-	if err := s.Server.Serve(netutil.LimitListener(l, maxConns)); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+	if err := s.Server.Serve(newCrowd(l, s.conns[0], s.conns[1])); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serve %s: %w", l.Addr(), err)
 	}
 	return nil

@@ -148,7 +148,7 @@ func TestMutualTLS(t *testing.T) {
 
 func TestPublicServer(t *testing.T) {
 	server, stranger := key(t), key(t)
-	s, err := rpc.NewPublicServer(server, table(rpc.Anybody), nil)
+	s, err := rpc.NewPublicServer(server, table(rpc.Anybody), nil, rpc.PublicBounds())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func TestPublicServer(t *testing.T) {
 // that does not fit the service does not start.
 func TestMethodTable(t *testing.T) {
 	server := key(t)
-	s, err := rpc.NewPublicServer(server, table(rpc.Anybody), nil)
+	s, err := rpc.NewPublicServer(server, table(rpc.Anybody), nil, rpc.PublicBounds())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +200,7 @@ func TestMethodTable(t *testing.T) {
 		`is for "coordinator", which`: change(func(m rpc.Methods) { m[pb.Operator_Status_FullMethodName] = rpc.Coordinator }),
 		`is for "", which`:            change(func(m rpc.Methods) { m[pb.Operator_Status_FullMethodName] = "" }),
 	} {
-		s, err := rpc.NewPublicServer(server, methods, nil)
+		s, err := rpc.NewPublicServer(server, methods, nil, rpc.PublicBounds())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -213,7 +213,7 @@ func TestMethodTable(t *testing.T) {
 
 func TestMessageTooLarge(t *testing.T) {
 	server := key(t)
-	s, err := rpc.NewPublicServer(server, table(rpc.Anybody), nil)
+	s, err := rpc.NewPublicServer(server, table(rpc.Anybody), nil, rpc.PublicBounds())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,57 +227,6 @@ func TestMessageTooLarge(t *testing.T) {
 	_, err = pb.NewOperatorClient(conn).Unseal(t.Context(), &pb.UnsealRequest{Passphrase: make([]byte, 2<<20)})
 	if status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("2 MiB: %v", err)
-	}
-}
-
-// Connections beyond the bound wait until another one ends.
-func TestConnectionsAreBounded(t *testing.T) {
-	server := key(t)
-	s, err := rpc.NewPublicServer(server, table(rpc.Anybody), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := listen(t)
-	serve(t, s, l)
-	var conns []*tls.Conn
-	dial := func(within time.Duration) error {
-		raw, err := net.Dial("tcp", l.Addr().String())
-		if err != nil {
-			return err
-		}
-		cfg := identity.AnonymousTLS(server.ID())
-		cfg.NextProtos = []string{"h2"}
-		conn := tls.Client(raw, cfg)
-		ctx, cancel := context.WithTimeout(t.Context(), within)
-		defer cancel()
-		if err := conn.HandshakeContext(ctx); err != nil {
-			return errors.Join(err, raw.Close())
-		}
-		// The server ends connections that do not begin HTTP/2.
-		if _, err := conn.Write([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")); err != nil {
-			return errors.Join(err, raw.Close())
-		}
-		conns = append(conns, conn)
-		return nil
-	}
-	defer func() {
-		for _, conn := range conns {
-			_ = conn.Close()
-		}
-	}()
-	for n := range 256 {
-		if err := dial(10 * time.Second); err != nil {
-			t.Fatalf("connection %d: %v", n+1, err)
-		}
-	}
-	if err := dial(300 * time.Millisecond); err == nil {
-		t.Fatal("connection 257 is served")
-	}
-	if err := conns[0].Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := dial(10 * time.Second); err != nil {
-		t.Errorf("after one ended: %v", err)
 	}
 }
 

@@ -43,7 +43,7 @@ func NewUnixServer(path string, methods Methods) (*Server, net.Listener, error) 
 		return nil, nil, errors.Join(fmt.Errorf("operator's socket: %w", err), l.Close())
 	}
 	g := &gate{methods: methods, roles: []Role{Owner}}
-	return &Server{Server: grpc.NewServer(options(g)...), gate: g}, ownListener{l}, nil
+	return &Server{Server: grpc.NewServer(options(g)...), gate: g, conns: [2]int{maxConns, maxConns}}, ownListener{l}, nil
 }
 
 // removeStale removes a socket only when the kernel says that nobody listens on it.

@@ -131,7 +131,7 @@ func (l *liar) serve(t *testing.T, w *cluster.Treasury) (addr string) {
 	for _, m := range pb.Coordinator_ServiceDesc.Streams {
 		methods["/"+pb.Coordinator_ServiceDesc.ServiceName+"/"+m.StreamName] = rpc.Anybody
 	}
-	server, err := rpc.NewPublicServer(w.DeskKey, methods, nil)
+	server, err := rpc.NewPublicServer(w.DeskKey, methods, nil, rpc.PublicBounds())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -87,7 +87,7 @@ func (o *office) hire(name party.ID, key *identity.Key) *clerk {
 		}
 		register = func(s *rpc.Server) { pb.RegisterCoordinatorServer(s, c) }
 	}
-	server, err := rpc.NewPublicServer(key, methods, nil)
+	server, err := rpc.NewPublicServer(key, methods, nil, rpc.PublicBounds())
 	if err != nil {
 		o.t.Fatal(err)
 	}
