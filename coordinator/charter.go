@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -16,6 +17,7 @@ import (
 	"coffer/identity"
 	"coffer/party"
 	pb "coffer/proto/coffer/v1"
+	"coffer/rpc"
 )
 
 // readCharter reads the charter's file of a directory, and the newest version that it
@@ -71,7 +73,10 @@ func (c *Coordinator) charterFile() *charter.File {
 }
 
 // Charter answers the charter file with the signatures that are known.
-func (s *service) Charter(context.Context, *pb.CharterRequest) (*pb.CharterResponse, error) {
+func (s *service) Charter(ctx context.Context, _ *pb.CharterRequest) (*pb.CharterResponse, error) {
+	if err := s.c.front.Pass(rpc.Host(ctx), time.Now()); err != nil {
+		return nil, err
+	}
 	raw, err := s.c.charterFile().Marshal()
 	if err != nil {
 		return nil, status.Error(codes.Internal, err.Error())

@@ -23,6 +23,7 @@ import (
 	"coffer/access"
 	"coffer/audit"
 	"coffer/authority/book"
+	"coffer/authority/exchange"
 	"coffer/canon"
 	"coffer/chain/rpc"
 	"coffer/charter"
@@ -62,6 +63,7 @@ type Coordinator struct {
 	roster    atomic.Pointer[roster]
 	following sync.Mutex                // held while the roster is replaced
 	book      atomic.Pointer[book.Book] // nil until every operator has signed version 1
+	front     *exchange.Front           // of what anybody may call
 	exchanges chan struct{}             // held by each exchange of records with a caller
 	ring      *identity.Ring            // what the API proves
 	anew      chan *goingOver           // ends Run
@@ -118,6 +120,7 @@ func New(cfg Config) (*Coordinator, error) {
 		hangs:    map[canon.Digest]hang{},
 		settled:  map[canon.Digest]landed{},
 	}
+	c.front = exchange.NewFront(c.shown)
 	c.roster.Store(&roster{charter: file.Charter})
 	if err := c.load(); err != nil {
 		if c.audit != nil {

@@ -20,6 +20,7 @@ import (
 	"coffer/intent"
 	"coffer/observe"
 	pb "coffer/proto/coffer/v1"
+	"coffer/rpc"
 )
 
 // Charter versions, lists, freezes and orders travel as authority records (package
@@ -28,7 +29,8 @@ import (
 // signers, who exchange them among themselves and take narrowing ones from anybody.
 
 const (
-	// maxExchanges is how many callers' records are verified at once.
+	// maxExchanges is how many callers' records are verified at once; more are refused,
+	// since what waits holds memory.
 	maxExchanges = 4
 	// forgetEvery is how soon a signer that still differs is told everything anew.
 	forgetEvery = time.Minute
@@ -212,8 +214,11 @@ func (c *Coordinator) note(b *book.Book, e authority.Event, from *signer) {
 	case authority.EventListInForce:
 		err = c.record("LIST", canon.Digest{}, detail)
 	case authority.EventOrder:
-		c.obey(b, e.Record)
-		err = c.record("ORDER", canon.Digest{}, detail)
+		if c.obey(b, e.Record) {
+			err = c.record("ORDER", canon.Digest{}, detail)
+		} else { // with a line for each, anybody with a key could fill the disk
+			c.log.Debug("an order about an intent that is not known here", "record", e.Record.String(), "text", e.Text)
+		}
 	case authority.EventDropped:
 		c.log.Warn("part of a record does not hold", "record", e.Record.String(), "from", by, "text", e.Text)
 	case authority.EventSigned:
@@ -227,17 +232,25 @@ func (c *Coordinator) note(b *book.Book, e authority.Event, from *signer) {
 	}
 }
 
-// obey has what people said against an intent count here too, whoever brought it.
-func (c *Coordinator) obey(b *book.Book, id canon.Digest) {
+// obey has what people said against an intent count here too, whoever brought it. It says
+// whether the intent is known here.
+func (c *Coordinator) obey(b *book.Book, id canon.Digest) bool {
 	r, ok := b.Record(id)
-	if !ok {
-		return
+	if !ok || !c.shown(r.Subject()) {
+		return false
 	}
 	for _, signed := range r.Statements {
 		if _, err := c.items.addStatement(r.Subject(), signed); err != nil {
 			c.log.Debug("an order is about nothing that waits here", "intent", r.Subject().String(), "error", err)
 		}
 	}
+	return true
+}
+
+// shown says whether an intent was ever submitted here.
+func (c *Coordinator) shown(id canon.Digest) bool {
+	_, err := c.items.get(id)
+	return err == nil
 }
 
 // order hands a statement that narrows to the signers as a record, beside the intent that
@@ -352,21 +365,18 @@ func (s *service) Exchange(ctx context.Context, req *pb.ExchangeRequest) (*pb.Ex
 	if b == nil {
 		return nil, c.awaitsOperators()
 	}
-	if err := exchange.CheckRequest(req); err != nil {
-		return nil, status.Error(codes.InvalidArgument, err.Error())
-	}
 	select {
 	case c.exchanges <- struct{}{}:
 		defer func() { <-c.exchanges }()
-	case <-ctx.Done():
-		return nil, status.FromContextError(ctx.Err()).Err()
+	default:
+		return nil, status.Error(codes.ResourceExhausted, "too many callers hand records over at once: try again in a second")
 	}
-	reply, events, err := exchange.Serve(b, req, nil, unixNow())
+	reply, events, err := c.front.Serve(rpc.Host(ctx), b, req, nil, time.Now())
 	c.happened(events, nil)
-	if err != nil {
+	if _, ok := status.FromError(err); !ok {
 		return nil, status.Error(codes.Internal, err.Error())
 	}
-	return reply, nil
+	return reply, err
 }
 
 // frozen are the freezes that stop an intent here and at every signer that has heard of

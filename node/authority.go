@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"coffer/approval"
 	"coffer/audit"
 	"coffer/authority"
 	"coffer/canon"
@@ -36,6 +37,10 @@ func (h holder) Add(r authority.Record, now int64) ([]authority.Event, error) {
 }
 
 func (h holder) Records() []authority.Record { return h.n.book.Records() }
+
+func (h holder) History() []*charter.Charter { return h.n.book.History() }
+
+func (h holder) Orders(intent canon.Digest) []approval.Signed { return h.n.book.Orders(intent) }
 
 // tookEffect has the loop obey, and waits for it.
 func (n *Node) tookEffect(id canon.Digest, events []authority.Event) error {
@@ -215,6 +220,12 @@ func (n *Node) stillMay(r *run) error {
 
 // announce tells operator and audit log what became new.
 func (n *Node) announce(e authority.Event) {
+	if e.Kind == authority.EventOrder && !n.shown(e.Record) {
+		// Anybody with a key may give as many as they like: a line in the log for each
+		// would fill the disk. The verdict on the intent, if it ever comes, has a line.
+		n.junk.count("ORDER about an intent that was never shown here")
+		return
+	}
 	entry, told := entryOf(e)
 	if entry.Code == "" {
 		n.log.Info("authority record", "what", string(e.Kind), "record", e.Record.String(), "text", e.Text)
@@ -228,6 +239,12 @@ func (n *Node) announce(e authority.Event) {
 	if told != "" {
 		n.seen.hooks.Fire(hook.Event{Name: told, Subject: e.Record.String(), Text: e.Text}, e.Record.String())
 	}
+}
+
+// shown says whether the intent that a record of orders is about was ever shown here.
+func (n *Node) shown(order canon.Digest) bool {
+	r, ok := n.book.Record(order)
+	return ok && n.memory.has(r.Subject())
 }
 
 // entryOf is what the audit log and the hooks say of an event; nothing of what only adds

@@ -17,12 +17,12 @@ import (
 
 // Exchange takes the records that a coordinator hands on, and answers those that it lacks.
 func (s *service) Exchange(_ context.Context, req *pb.ExchangeRequest) (*pb.ExchangeResponse, error) {
-	return s.n.exchange(req, nil)
+	return s.n.exchange(req)
 }
 
 // Exchange takes records from the operator: a file that came by another way.
 func (o *operatorService) Exchange(_ context.Context, req *pb.ExchangeRequest) (*pb.ExchangeResponse, error) {
-	return o.n.exchange(req, nil)
+	return o.n.exchange(req)
 }
 
 // Freeze makes this signer's own order.
@@ -39,12 +39,16 @@ func (o *operatorService) Freeze(ctx context.Context, req *pb.FreezeRequest) (*p
 	return &pb.FreezeResponse{Record: r.Encode(), Effective: effective}, nil
 }
 
-// exchange takes records by any route. Nobody is believed for bringing them.
-func (n *Node) exchange(req *pb.ExchangeRequest, take func(authority.Kind) bool) (*pb.ExchangeResponse, error) {
+// exchange takes records of whom this signer knows. Nobody is believed for bringing them.
+func (n *Node) exchange(req *pb.ExchangeRequest) (*pb.ExchangeResponse, error) {
 	if err := exchange.CheckRequest(req); err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	out, _, err := exchange.Serve(holder{n}, req, take, time.Now().Unix())
+	out, _, err := exchange.Serve(holder{n}, req, nil, time.Now().Unix())
+	return n.exchanged(out, err)
+}
+
+func (n *Node) exchanged(out *pb.ExchangeResponse, err error) (*pb.ExchangeResponse, error) {
 	if err != nil {
 		return nil, n.grpcError(err)
 	}
@@ -68,11 +72,6 @@ var ordersBounds = rpc.Bounds{
 	Message: 320 << 10, Idle: 10 * time.Second, Age: 30 * time.Second,
 }
 
-var (
-	ordersEach = rate{burst: 20, perSecond: 2}
-	ordersAll  = rate{burst: 400, perSecond: 200}
-)
-
 var ordersMethods = rpc.Methods{
 	pb.Orders_Exchange_FullMethodName: rpc.Anybody,
 }
@@ -81,17 +80,22 @@ var ordersMethods = rpc.Methods{
 // what stands, to whoever can reach it. No coordinator stands between.
 type ordersService struct {
 	pb.UnimplementedOrdersServer
-	n    *Node
-	gate *turnstile
+	n     *Node
+	front *exchange.Front
 }
 
 // Exchange takes freezes and orders about intents, and answers records of any kind.
 func (o *ordersService) Exchange(ctx context.Context, req *pb.ExchangeRequest) (*pb.ExchangeResponse, error) {
-	if !o.gate.pass(rpc.Host(ctx), time.Now()) {
+	out, _, err := o.front.Serve(rpc.Host(ctx), holder{o.n}, req, narrowing, time.Now())
+	switch status.Code(err) {
+	case codes.ResourceExhausted:
 		o.n.junk.count("ORDERS of one address, or of all, too many")
-		return nil, status.Error(codes.ResourceExhausted, "too many requests: try again in a second, or at another signer")
+		return nil, err
+	case codes.InvalidArgument:
+		return nil, err
+	default:
+		return o.n.exchanged(out, err)
 	}
-	return o.n.exchange(req, narrowing)
 }
 
 // narrowing are the kinds that need no pipeline.
@@ -103,7 +107,7 @@ func (n *Node) newOrders() (*rpc.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	pb.RegisterOrdersServer(server, &ordersService{n: n, gate: newTurnstile(ordersEach, ordersAll)})
+	pb.RegisterOrdersServer(server, &ordersService{n: n, front: exchange.NewFront(n.memory.has)})
 	return server, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"coffer/authority"
+	"coffer/authority/exchange"
 	"coffer/canon"
 	"coffer/party"
 )
@@ -29,7 +30,7 @@ const (
 
 // A peer that brings more new records than that in a second is not asked for all of them
 // at once; what is left out is compared again.
-var recordRate = rate{burst: 512, perSecond: 64}
+var recordRate = exchange.Rate{Burst: 512, PerSecond: 64}
 
 // acquaintance is what the loop remembers of a peer.
 type acquaintance struct {
@@ -37,7 +38,7 @@ type acquaintance struct {
 	differs  time.Time // since when it holds other records; zero while it holds the same
 	compared time.Time
 	answered time.Time
-	records  bucket
+	records  exchange.Bucket
 }
 
 func (n *Node) acquainted(p party.ID) *acquaintance {
@@ -176,7 +177,7 @@ func (n *Node) hearRecord(from party.ID, data []byte) {
 	if known, ok := n.book.Record(r.ID()); ok && known.Sum() == r.Sum() {
 		return // the common case, without a signature to verify
 	}
-	if !recordRate.take(&n.acquainted(from).records, time.Now()) {
+	if !recordRate.Take(&n.acquainted(from).records, time.Now()) {
 		n.junk.count("RECORDS of " + string(from) + ", too many")
 		return
 	}

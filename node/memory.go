@@ -146,6 +146,14 @@ func (m *memory) forget(id canon.Digest) {
 	m.all -= p.size
 }
 
+// has says whether an intent was shown here.
+func (m *memory) has(id canon.Digest) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, ok := m.known[id]
+	return ok
+}
+
 func (m *memory) get(id canon.Digest) (e *noted, err error) {
 	err = store.View(m.db, func(tx *bbolt.Tx) error {
 		raw, ok, err := m.table.Get(tx, id[:])

@@ -18,7 +18,7 @@ const (
 	// ownBytes leaves room beside the references in a request of at most 1 MiB.
 	ownBytes = authority.MaxRecord
 	// maxRounds bounds one Sync; what is left waits for the next.
-	maxRounds = 64
+	maxRounds = 256
 )
 
 // Holder is who holds records: a Ledger, or a book that keeps one on disk.
@@ -48,22 +48,33 @@ func CheckRequest(req *pb.ExchangeRequest) error {
 // and answers them as they stand then, with what the caller lacks if it asks for that. An
 // error means that this side could not keep what it took: nothing may be acknowledged.
 func Serve(h Holder, req *pb.ExchangeRequest, take func(authority.Kind) bool, now int64) (*pb.ExchangeResponse, []authority.Event, error) {
-	a := &adder{h: h, now: now}
-	out, handed := &pb.ExchangeResponse{}, map[canon.Digest]bool{}
-	var list []authority.Record
+	list, no := read(req, take)
+	return serve(h, list, no, req, now)
+}
+
+// read parses what was handed over, and says what of it is not taken.
+func read(req *pb.ExchangeRequest, take func(authority.Kind) bool) (list []authority.Record, no []*pb.RefusedRecord) {
 	for _, raw := range req.GetRecords() {
 		r, err := authority.Parse(raw)
 		if err != nil {
-			out.Refused = append(out.Refused, refused(canon.Digest{}, err))
+			no = append(no, refused(canon.Digest{}, err))
 			continue
 		}
 		if take != nil && !take(r.Kind) {
 			id := r.ID()
-			out.Refused = append(out.Refused, &pb.RefusedRecord{Id: id[:], Code: authority.CodeMalformed, Text: fmt.Sprintf("a record of kind %s is not taken here", r.Kind)})
+			no = append(no, &pb.RefusedRecord{Id: id[:], Code: authority.CodeMalformed, Text: fmt.Sprintf("a record of kind %s is not taken here", r.Kind)})
 			continue
 		}
-		handed[r.ID()] = true
 		list = append(list, r)
+	}
+	return list, no
+}
+
+func serve(h Holder, list []authority.Record, no []*pb.RefusedRecord, req *pb.ExchangeRequest, now int64) (*pb.ExchangeResponse, []authority.Event, error) {
+	a := &adder{h: h, now: now}
+	out, handed := &pb.ExchangeResponse{Refused: no}, map[canon.Digest]bool{}
+	for _, r := range list {
+		handed[r.ID()] = true
 	}
 	if err := a.add(list); err != nil {
 		return nil, a.events, err
@@ -213,22 +224,19 @@ func (p *Peer) Sync(ctx context.Context, h Holder, now func() int64, call func(c
 
 // request says what is held here, and hands over what the other side is not known to have.
 func (p *Peer) request(h Holder) *pb.ExchangeRequest {
-	req, size := &pb.ExchangeRequest{Fetch: true}, 0
+	req, batch, full := &pb.ExchangeRequest{Fetch: true}, &Batch{}, false
 	for _, r := range h.Records() {
 		id, sum := r.ID(), r.Sum()
 		if len(req.Have) < MaxRefs {
 			req.Have = append(req.Have, &pb.RecordRef{Id: id[:], Sum: sum[:]})
 		}
-		if !p.lacks(id, sum) || size >= ownBytes {
-			continue
+		if p.lacks(id, sum) && !full {
+			if full = !batch.Add(r); !full {
+				p.said[id] = sum
+			}
 		}
-		raw := r.Encode()
-		if size += len(raw); size > ownBytes && len(req.Records) > 0 {
-			continue
-		}
-		req.Records = append(req.Records, raw)
-		p.said[id] = sum
 	}
+	req.Records = batch.Records
 	return req
 }
 

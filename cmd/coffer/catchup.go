@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"coffer/authority"
+	"coffer/authority/exchange"
 	"coffer/canon"
 	"coffer/internal/cli"
 	pb "coffer/proto/coffer/v1"
@@ -22,8 +23,6 @@ import (
 const (
 	// maxPages bounds how often somebody is asked for more: each answer has up to 768 KiB.
 	maxPages = 512
-	// maxHanded is how much is handed over at once; the message has room for references too.
-	maxHanded = 512 << 10
 	// maxHave is how many references a question has.
 	maxHave = 4096
 	// endpointWithin bounds a talk with one signer's own endpoint.
@@ -54,16 +53,12 @@ func (h *home) talk(ctx context.Context, who string, peer exchanger, hand []auth
 	challenge := h.challenge()
 	for page := 0; page < maxPages; page++ {
 		req := &pb.ExchangeRequest{Fetch: true, Have: h.have(challenge, out.shown)}
-		size := 0
-		for len(hand) > 0 {
-			raw := hand[0].Encode()
-			if size += len(raw); size > maxHanded && len(req.Records) > 0 {
-				break
-			}
-			req.Records = append(req.Records, raw)
+		var batch exchange.Batch
+		for len(hand) > 0 && batch.Add(hand[0]) {
 			hand = hand[1:]
 		}
-		reply, err := peer.Exchange(ctx, req)
+		req.Records = batch.Records
+		reply, err := patiently(ctx, peer, req)
 		if err != nil {
 			return nil, err
 		}
@@ -73,6 +68,26 @@ func (h *home) talk(ctx context.Context, who string, peer exchanger, hand []auth
 	}
 	return out, nil
 }
+
+// patiently asks again where somebody has too many callers now.
+func patiently(ctx context.Context, peer exchanger, req *pb.ExchangeRequest) (reply *pb.ExchangeResponse, err error) {
+	for range busyTries {
+		if reply, err = peer.Exchange(ctx, req); status.Code(err) != codes.ResourceExhausted {
+			break
+		}
+		select {
+		case <-time.After(busyFor):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+	return reply, err
+}
+
+const (
+	busyTries = 4
+	busyFor   = 500 * time.Millisecond
+)
 
 // have are references to what the home holds, without the challenge until it was met.
 func (h *home) have(challenge map[canon.Digest]bool, shown map[canon.Digest]canon.Digest) (out []*pb.RecordRef) {

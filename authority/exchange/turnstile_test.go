@@ -1,4 +1,4 @@
-package node
+package exchange
 
 import (
 	"fmt"
@@ -9,10 +9,10 @@ import (
 // One who pushes does not stop another, and all together are bounded.
 func TestTurnstile(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
-	s := newTurnstile(rate{3, 1}, rate{8, 4})
+	s := newTurnstile(Rate{3, 1}, Rate{8, 4})
 	passed := func(who string, tries int) (n int) {
 		for range tries {
-			if s.pass(who, now) {
+			if s.pass(who, 1, now) {
 				n++
 			}
 		}
@@ -42,9 +42,9 @@ func TestTurnstile(t *testing.T) {
 // What a turnstile remembers is bounded, whoever comes.
 func TestTurnstileMemory(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
-	s := newTurnstile(rate{1, 0.001}, rate{1e9, 1e9})
+	s := newTurnstile(Rate{1, 0.001}, Rate{1e9, 1e9})
 	for n := range 3 * maxTurnstile {
-		s.pass(fmt.Sprint(n), now)
+		s.pass(fmt.Sprint(n), 1, now)
 		if len(s.by) > maxTurnstile {
 			t.Fatalf("%d are remembered", len(s.by))
 		}
