@@ -135,6 +135,8 @@ func TestSealed(t *testing.T) {
 		t.Fatalf("status %v, %v: want sealed, with one wallet", st, err)
 	}
 
+	w.Eventually("c has heard of the others", func() bool { return c.Status().Fresh })
+
 	// Sealed, it judges, and takes part in nothing.
 	o := w.payment()
 	if v, err := c.API().Judge(ctx, &pb.JudgeRequest{Intent: o.intent.ToProto(), Statements: o.statements}); err != nil {
