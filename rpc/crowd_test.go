@@ -124,7 +124,7 @@ func TestVisits(t *testing.T) {
 		if err != nil || known != second {
 			t.Errorf("a call of somebody known: %v", err)
 		}
-		time.Sleep(2 * time.Minute)
+		time.Sleep(2 * time.Minute) //nolint:forbidigo // the time of a synctest bubble
 		synctest.Wait()
 		if second.Err() != nil {
 			t.Error("a call of somebody known was ended")

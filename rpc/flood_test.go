@@ -67,7 +67,7 @@ func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
 			ended.Add(1)
 		}()
 	}
-	for deadline := time.Now().Add(10 * time.Second); ended.Load() < 300-64; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); ended.Load() < 300-64; <-time.After(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d of 300 connections of one host were ended", ended.Load())
 		}
@@ -137,10 +137,11 @@ func TestRequestsOfStrangersAreBounded(t *testing.T) {
 		}
 	}
 	for refused.Load() < 4*30-16 {
-		if ctx.Err() != nil {
+		select {
+		case <-ctx.Done():
 			t.Fatalf("%d of 120 requests were refused", refused.Load())
+		case <-time.After(time.Millisecond):
 		}
-		time.Sleep(time.Millisecond)
 	}
 	if _, err := anonymous(t, server.ID(), l.Addr().String(), "127.0.0.1").Status(ctx, &pb.StatusRequest{}); err != nil {
 		t.Errorf("somebody else: %v", err)
