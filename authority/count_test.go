@@ -46,9 +46,6 @@ func TestRemovedKey(t *testing.T) {
 		if l.Head("north", 0, canon.Digest{}, now).Agrees(before) {
 			t.Errorf("%s: bob's new key decides nothing", r.Kind)
 		}
-		if r.Kind == authority.KindCharter { // its own panel decides about what follows
-			second = l.InForce()
-		}
 	}
 	w.refuse(l, w.FreezeRecord(t, "bob", authority.ScopeCluster, "", now, 2), now, authority.CodeSignature)
 }
