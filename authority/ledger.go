@@ -1097,6 +1097,23 @@ func (l *Ledger) File(root *charter.File) *charter.File {
 	return f
 }
 
+// Chain is a charter file with the versions of the charter, of some records, up to a
+// number: those in force now or before, and none that waits. What waits comes from
+// whoever proposes, may expire, and would make the file as large as they like.
+func Chain(root *charter.File, records []Record, last uint64) *charter.File {
+	f := root.Clone()
+	f.Records = nil
+	for _, r := range records {
+		if r.Kind != KindCharter {
+			continue
+		}
+		if c, err := charter.Parse(r.Raw); err == nil && c.Version <= last {
+			f.Records = append(f.Records, r.Encode())
+		}
+	}
+	return f
+}
+
 // Open verifies a charter file and its records, as an observer: what Need signers say is
 // in force is. Only the versions of the charter that took force have to hold: other records
 // that do not are left out.

@@ -16,8 +16,13 @@ import (
 	"coffer/store"
 )
 
-// maxFile bounds a charter file.
-const maxFile = 4 << 20
+const (
+	// maxCharter bounds one version.
+	maxCharter = 4 << 20
+	// maxFile bounds a charter file: version 1 and what led from it to the one in force,
+	// for years. WriteFile refuses what ReadFile would.
+	maxFile = 64 << 20
+)
 
 // File is version 1 of a charter on its way between operators: with the signatures so
 // far, and the cards that prove every key. Records, for whoever joins later, are what
@@ -160,6 +165,9 @@ func WriteFile(path string, f *File) error {
 	raw, err := f.Marshal()
 	if err != nil {
 		return err
+	}
+	if len(raw) > maxFile {
+		return fmt.Errorf("charter file: %d bytes, at most %d can be read again", len(raw), maxFile)
 	}
 	return store.WriteFile(path, raw, 0o644)
 }

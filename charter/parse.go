@@ -19,8 +19,8 @@ const (
 // Parse reads canonical bytes. It checks their form only; whoever takes a charter
 // from somebody else calls Validate, and verifies signatures over exactly these bytes.
 func Parse(raw []byte) (*Charter, error) {
-	if len(raw) > maxFile {
-		return nil, fmt.Errorf("charter has %d bytes, at most %d allowed", len(raw), maxFile)
+	if len(raw) > maxCharter {
+		return nil, fmt.Errorf("charter has %d bytes, at most %d allowed", len(raw), maxCharter)
 	}
 	d := canon.NewDecoder(Domain, raw)
 	number := func() int {

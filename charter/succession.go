@@ -11,8 +11,8 @@ var ErrSuccession = errors.New("charter does not follow")
 // ParseJSON reads one charter as strictly as a charter file is read. It does not
 // validate it: whoever edits one fills in the rest with Follow.
 func ParseJSON(raw []byte) (*Charter, error) {
-	if len(raw) > maxFile {
-		return nil, fmt.Errorf("charter has more than %d bytes", maxFile)
+	if len(raw) > maxCharter {
+		return nil, fmt.Errorf("charter has more than %d bytes", maxCharter)
 	}
 	c := new(Charter)
 	if err := decodeStrictly(raw, c); err != nil {

@@ -305,24 +305,7 @@ func (c *Coordinator) followBook() error {
 // keepVersions writes the versions of the charter that are in force or were beside the
 // first one.
 func (c *Coordinator) keepVersions(b *book.Book) error {
-	file := c.charterFile().Clone()
-	file.Records = nil
-	for _, r := range b.Records() {
-		if r.Kind != authority.KindCharter {
-			continue
-		}
-		if v, err := charter.Parse(r.Raw); err == nil && v.Version <= b.InForce().Version {
-			file.Records = append(file.Records, r.Encode())
-		}
-	}
-	raw, err := file.Marshal()
-	if err != nil {
-		return err
-	}
-	if _, err := charter.ParseFile(raw); err != nil {
-		return err // such as a file that grew too large to be read again
-	}
-	return charter.WriteFile(c.cfg.Dir.Charter(), file)
+	return charter.WriteFile(c.cfg.Dir.Charter(), authority.Chain(c.charterFile(), b.Records(), b.InForce().Version))
 }
 
 // checkListed says loudly when the charter no longer lists this coordinator: no signer

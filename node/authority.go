@@ -19,7 +19,6 @@ import (
 	"coffer/gate"
 	"coffer/hook"
 	"coffer/party"
-	"coffer/store"
 	"coffer/verdict"
 )
 
@@ -142,10 +141,15 @@ func (n *Node) overrule() {
 // doubt judges a run again, if anything moved since it was judged. It answers nil, or why
 // the run must not go on.
 func (n *Node) doubt(r *run) *verdict.Verdict {
-	moved := n.moved.Load()
-	if r.judged == moved {
+	if r.judged == n.moved.Load() {
 		return nil
 	}
+	return n.again(r)
+}
+
+// again is doubt whatever moved: what others said grows old by itself.
+func (n *Node) again(r *run) *verdict.Verdict {
+	moved := n.moved.Load()
 	n.follow() // the book may have a version that the loop has not heard of
 	session := r.attempt
 	if r.session != nil && !r.session.ID().IsZero() {
@@ -282,21 +286,11 @@ func (n *Node) recordCharter(events []authority.Event) {
 }
 
 func (n *Node) writeCharter(c *charter.Charter) {
-	file := n.file.Clone()
-	file.Records = nil
-	for _, r := range n.book.Records() {
-		if r.Kind == authority.KindCharter {
-			file.Records = append(file.Records, r.Encode())
-		}
-	}
-	if c.Version == 1 && len(file.Records) == 0 {
+	file := authority.Chain(n.file, n.book.Records(), c.Version)
+	if c.Version == 1 && len(n.file.Records) == 0 {
 		return // it stands there
 	}
-	raw, err := file.Marshal()
-	if err == nil {
-		err = store.WriteFile(n.cfg.Dir.Charter(), raw, 0o644)
-	}
-	if err != nil {
+	if err := charter.WriteFile(n.cfg.Dir.Charter(), file); err != nil {
 		n.log.Error("cannot write charter.json; the store has all versions", "error", err)
 	}
 }

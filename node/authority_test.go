@@ -402,6 +402,25 @@ func TestApproverRemovedBeforeThePartial(t *testing.T) {
 	}
 }
 
+// What others said grows old while a session runs: the last look asks again, although
+// nothing came.
+func TestStaleBeforeThePartial(t *testing.T) {
+	w := newWorld(t, cluster.Config{Draft: func(d *charter.Draft) { d.Freshness = &charter.Freshness{Heads: 2, Within: "10s"} }})
+	o := w.payment()
+	w.Net.Partition(party.Set{"c"})
+	var once sync.Once
+	w.hosts.on(func(id party.ID, e *engine.Event) bool {
+		if id == "a" && e.Partial != nil {
+			once.Do(func() { w.Eventually("a is stale", func() bool { return !w.Members["a"].Status().Fresh }) })
+		}
+		return true
+	})
+	a := w.session(t.Context(), o, "a", "b")["a"]
+	if got := w.how("a", a); got != "G-FRESH" {
+		t.Errorf("a answers %s", got)
+	}
+}
+
 // A signer that hears of nobody, or of a liar alone, signs nothing once what it heard is
 // old, if the charter asks for the heads of all others (threat C17). The liar is one that
 // says what suits a: that it stands where a stands, under a charter by which carol approves.

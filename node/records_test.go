@@ -232,3 +232,23 @@ func TestForkFreezes(t *testing.T) {
 	}
 	w.audits("b", "CHARTER_FORK", "FREEZE")
 }
+
+// What only waits comes from whoever proposes it: charter.json, which a start reads, holds
+// none of it, and it outlives the start all the same.
+func TestWaitingVersionStaysOutOfTheFile(t *testing.T) {
+	w := newWorld(t, cluster.Config{Draft: func(d *charter.Draft) { d.Admin.Delay = "1h" }})
+	a := w.Members["a"]
+	a.Bring(w.Fixture().CharterRecord(t, w.next(func(c *charter.Charter) { c.Rules[0].FeeCap = "0.1 ETH" }), time.Now().Unix(), nil, "bob", "carol"))
+	for range 2 {
+		w.Eventually("the version waits", func() bool { return a.Status().NextVersion == 2 })
+		file, err := charter.ReadFile(a.Dir.Charter())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(file.Records) != 0 {
+			t.Errorf("charter.json has %d records of what is not in force", len(file.Records))
+		}
+		a.Stop()
+		a.Start()
+	}
+}

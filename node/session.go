@@ -86,9 +86,9 @@ func (n *Node) pumpSession(r *run) (again bool) {
 		}
 	}
 	if ready.Partial != nil {
-		// The last look: what was taken and acknowledged until now counts, although this
-		// session was released before.
-		if v := n.doubt(r); v != nil {
+		// The last look: what was taken and acknowledged until now counts, and how old the
+		// word of the others is by now, although this session was released before.
+		if v := n.again(r); v != nil {
 			n.refuse(r, v, "OVERRULED")
 		}
 		if r.ended || !n.markSigned(r) {

@@ -16,7 +16,8 @@
 // sites (Origin, Sec-Fetch-Site and a cookie are); to put markup into a label (templates
 // escape, and a policy forbids every script and style but ours); to send bodies without
 // end; to stand at the address after this program ended while its page is still open
-// (each reply is proved by a key that only the page has). It can also take the browser or the machine, which nothing here survives; and it
-// can serve a page of its own on another port of localhost and ask the same passkey to
-// sign, which a person sees by the page being another than the one that coffer named.
+// (each reply is proved by a key that only the page has). It can also take the browser or
+// the machine, which nothing here survives; and it can serve a page of its own on another
+// port of localhost and ask the same passkey to sign, which a person sees by the page
+// being another than the one that coffer named.
 package passkey
