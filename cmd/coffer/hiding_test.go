@@ -223,12 +223,12 @@ func TestFileOfTheName(t *testing.T) {
 	if r := dave.run("list", "sign", "INV-9"); strings.Contains(r.stderr, "RECORD_MALFORMED") {
 		t.Errorf("an invoice is taken for a record: %s", r.stderr)
 	}
-	dave.fails(cli.Failed, []string{"INV-9, line 1"}, "show", "./INV-9")
+	dave.fails(cli.Failed, []string{"INV-9: line 1"}, "show", "./INV-9")
 	writeFile(t, "shown", shown)
 	writeFile(t, "lines", "# mailed by dave\n"+decode[struct{ Record string }](t, shown).Record+"\n")
 	for _, name := range []string{"shown", "lines"} {
 		dave.fails(cli.Done, []string{id}, "show", name)
 	}
 	writeFile(t, "lines", "coffer-record-v1:AAAA\n")
-	dave.fails(cli.Failed, []string{"lines, line 1"}, "show", "lines")
+	dave.fails(cli.Failed, []string{"lines: line 1"}, "show", "lines")
 }

@@ -88,7 +88,7 @@ func (o *options) joinWith(file *charter.File, newest canon.Digest) error {
 	case old.first != first:
 		return cli.Refusedf("%s pins another charter, %s, and is never changed by join: use another --home", o.home, old.first)
 	}
-	records, err := fileRecords(file)
+	records, err := authority.FromFile(file)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -485,47 +484,15 @@ func (h *home) fromFile(word string) (id canon.Digest, ok bool, err error) {
 	return id, true, cli.Usagef("%s holds no record that waits for people", word)
 }
 
-// readRecordFile reads lines of records, what coffer show --json prints of one, or the
-// records of a charter file.
-func readRecordFile(path string) (out []authority.Record, err error) {
+// readRecordFile reads the records of a file, in whichever form it holds them.
+func readRecordFile(path string) ([]authority.Record, error) {
 	raw, err := readUpTo(path, maxRecords)
 	if err != nil {
 		return nil, err
 	}
-	var shown struct {
-		Record string `json:"record"`
-	}
-	if json.Unmarshal(raw, &shown) == nil && shown.Record != "" {
-		raw = []byte(shown.Record)
-	}
-	if strings.HasPrefix(strings.TrimSpace(string(raw)), "{") {
-		file, err := charter.ParseFile(raw)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-		return fileRecords(file)
-	}
-	for n, line := range strings.Split(string(raw), "\n") {
-		if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		r, err := authority.ParseLine(line)
-		if err != nil {
-			return nil, fmt.Errorf("%s, line %d: %w", path, n+1, err)
-		}
-		out = append(out, r)
-	}
-	return out, nil
-}
-
-// fileRecords are the authority records of a charter file.
-func fileRecords(file *charter.File) (out []authority.Record, err error) {
-	for _, raw := range file.Records {
-		r, err := authority.Parse(raw)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, r)
+	out, err := authority.ParseText(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return out, nil
 }
