@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -82,7 +81,7 @@ func unfreezeCommand(o *cli.Daemon) *cobra.Command {
 	return &cobra.Command{
 		Use:   "unfreeze FILE",
 		Short: "Hand in an unfreeze that the admins signed, from a file, when no coordinator is to be reached",
-		Long: `unfreeze hands the lines of FILE to the running signer, as records does, and says what is frozen
+		Long: `unfreeze hands the records of FILE to the running signer, as records does, and says what is frozen
 still. The admins make FILE with coffer unfreeze; an operator alone lifts nothing.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -119,11 +118,11 @@ still. The admins make FILE with coffer unfreeze; an operator alone lifts nothin
 func recordsCommand(o *cli.Daemon) *cobra.Command {
 	return &cobra.Command{
 		Use:   "records [FILE...]",
-		Short: "Print what this signer holds on charter, lists and freezes, a line each; or take such lines",
+		Short: "Print what this signer holds on charter, lists and freezes, a line each; or take records from files",
 		Long: `Versions of the charter, lists, freezes, unfreezes and orders travel as records, which carry the
 signatures that prove them: it does not matter who brings them. Without FILE, records prints all
-that this signer holds. With it, it hands the lines of each FILE to the running signer; "-" is the
-standard input.`,
+that this signer holds. With it, it hands the records of each FILE to the running signer: lines, what
+coffer show ID --json printed, or a charter file (coffer charter export); "-" is the standard input.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return operator(cmd.Context(), o, func(ctx context.Context, api pb.OperatorClient) error {
 				if len(args) > 0 {
@@ -193,6 +192,9 @@ func handIn(ctx context.Context, cmd *cobra.Command, api pb.OperatorClient, path
 	return nil
 }
 
+// maxRecords bounds the file of records that is read.
+const maxRecords = 256 << 20
+
 func readRecords(cmd *cobra.Command, path string) ([]authority.Record, error) {
 	in := cmd.InOrStdin()
 	if path != "-" {
@@ -203,25 +205,16 @@ func readRecords(cmd *cobra.Command, path string) ([]authority.Record, error) {
 		defer f.Close()
 		in = f
 	}
-	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, 2*authority.MaxRecord) // base64 takes a third more
-	var out []authority.Record
-	for lines.Scan() {
-		line := strings.TrimSpace(lines.Text())
-		if line == "" {
-			continue
-		}
-		r, err := authority.ParseLine(line)
-		if err != nil {
-			return nil, fmt.Errorf("%s: record %d: %w", path, len(out)+1, err)
-		}
-		out = append(out, r)
-	}
-	if err := lines.Err(); err != nil {
+	raw, err := io.ReadAll(io.LimitReader(in, maxRecords+1))
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if len(out) == 0 {
-		return nil, fmt.Errorf("%s has no records", path)
+	if len(raw) > maxRecords {
+		return nil, fmt.Errorf("%s has more than %d bytes", path, maxRecords)
+	}
+	out, err := authority.ParseText(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return out, nil
 }

@@ -7,7 +7,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"coffer/authority"
+	"coffer/canon"
 	"coffer/internal/cli"
 	"coffer/internal/cluster"
 )
@@ -127,4 +130,31 @@ func TestOperator(t *testing.T) {
 		t.Errorf("unseal: %v", v)
 	}
 	want(t, cli.Done, "shares      unsealed", "status", "--dir", dir)
+}
+
+// The operator of a signer hands in records as coffer prints them.
+func TestRecords(t *testing.T) {
+	w := cluster.NewTreasury(t)
+	f, now := w.Fixture(), time.Now().Unix()
+	dir := string(w.Members["a"].Dir)
+	file := func(v any) string {
+		path := filepath.Join(t.TempDir(), "records.json")
+		raw, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	first := f.FreezeRecord(t, "alice", authority.ScopeCluster, "", now, 1)
+	second := f.FreezeRecord(t, "alice", authority.ScopePerson, "bob", now, 2)
+	want(t, cli.Done, "taken: freeze "+first.ID().Short(), "records", "--dir", dir, file(map[string]any{"id": first.ID(), "record": first.Line()}))
+	export := w.File.Clone()
+	export.Records = [][]byte{first.Encode(), second.Encode()}
+	want(t, cli.Done, "taken: freeze "+second.ID().Short(), "records", "--dir", dir, file(export))
+	want(t, cli.Failed, "records.json: charter file", "records", "--dir", dir, file(map[string]any{"amount": 9}))
+	lift := f.UnfreezeRecord(t, w.Charter, now, authority.SortDigests([]canon.Digest{first.ID(), second.ID()}), "bob", "carol")
+	want(t, cli.Done, "nothing is frozen", "unfreeze", "--dir", dir, file(map[string]any{"record": lift.Line()}))
 }
