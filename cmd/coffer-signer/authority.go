@@ -32,7 +32,7 @@ It is effective once so many signers have it on disk that no quorum is without o
 then it exits with 4: this signer signs nothing, and others may not have heard of it.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			req := &pb.FreezeRequest{Scope: authority.ScopeCluster, Reason: reason}
+			req := &pb.FreezeRequest{Scope: authority.ScopeCluster}
 			switch {
 			case wallet != "" && person != "":
 				return &cli.ExitError{Code: cli.Usage, Err: errors.New("--wallet and --person: name one of them, and freeze twice for both")}
@@ -44,6 +44,7 @@ then it exits with 4: this signer signs nothing, and others may not have heard o
 			if reason == "" {
 				return &cli.ExitError{Code: cli.Usage, Err: errors.New("--reason is missing: whoever is woken by this reads it first")}
 			}
+			req.Reason = cli.ASCII(reason, authority.MaxReason)
 			return operator(cmd.Context(), o, func(ctx context.Context, api pb.OperatorClient) error {
 				reply, err := api.Freeze(ctx, req)
 				if err != nil {

@@ -158,3 +158,12 @@ func TestRecords(t *testing.T) {
 	lift := f.UnfreezeRecord(t, w.Charter, now, authority.SortDigests([]canon.Digest{first.ID(), second.ID()}), "bob", "carol")
 	want(t, cli.Done, "nothing is frozen", "unfreeze", "--dir", dir, file(map[string]any{"record": lift.Line()}))
 }
+
+// In an emergency no letter of the reason is in the way.
+func TestFreezeReason(t *testing.T) {
+	w := cluster.NewTreasury(t)
+	dir := string(w.Members["a"].Dir)
+	want(t, cli.Usage, "--reason is missing", "freeze", "--dir", dir)
+	want(t, cli.Done, "effective", "freeze", "--reason", "Schlüssel gestohlen – Büro\n"+strings.Repeat("x", authority.MaxReason), "--dir", dir)
+	want(t, cli.Done, ": Schluessel gestohlen - Buero xxx", "status", "--dir", dir)
+}
