@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,10 +39,10 @@ type options struct {
 	home, as, key, addr string
 	signers             []string
 	passkey, json       bool
-	page                *passkey.Signer   // that this command opened
-	quiet               bool              // the shell has the screen: ask nobody anything
-	opened              credential.Signer // once signer has opened it
-	granting            error             // why there is no grant, if there is none
+	page                *passkey.Signer       // that this command opened
+	quiet               bool                  // the shell has the screen: ask nobody anything
+	opened              credential.Signer     // once signer has opened it
+	granting            atomic.Pointer[error] // why there is no grant, if there is none; calls run side by side
 }
 
 func (o *options) flags(root *cobra.Command) {

@@ -68,17 +68,18 @@ type grants struct {
 
 func (g *grants) Key() *identity.Key { return g.none }
 
-func (g *grants) Grant(ctx context.Context) (grant []byte, err error) {
-	if g.err == nil {
-		if grant, err = g.source.Grant(ctx); err == nil {
-			g.o.granting = nil
-			return grant, nil
-		}
-		g.o.granting = err
+func (g *grants) Grant(ctx context.Context) ([]byte, error) {
+	if g.err != nil {
+		g.o.granting.Store(&g.err)
+		return nil, g.err
+	}
+	grant, err := g.source.Grant(ctx)
+	if err != nil {
+		g.o.granting.Store(&err)
 		return nil, err
 	}
-	g.o.granting = g.err
-	return nil, g.err
+	g.o.granting.Store(nil)
+	return grant, nil
 }
 
 // ungranted is why a call failed that a coordinator, or this side, has no grant for.
@@ -86,8 +87,8 @@ func (o *options) ungranted(err error) error {
 	if !access.NoGrant(err) {
 		return err
 	}
-	if o.granting != nil {
-		err = o.granting
+	if why := o.granting.Load(); why != nil {
+		err = *why
 		if errors.Is(err, access.ErrLogin) {
 			return cli.Hint(err, "the coordinator answers people and services of the charter only; a grant lasts %d hours", int(access.Lifetime.Hours()))
 		}
