@@ -329,11 +329,23 @@ func TestHandover(t *testing.T) {
 	if _, err := audit.Open(dir, after, origin); !errors.Is(err, audit.ErrIdentity) {
 		t.Fatalf("opened under another identity: %v", err)
 	}
-	if err := audit.Handover(dir, newKey(t), after, origin); !errors.Is(err, audit.ErrIdentity) {
+	if err := audit.Handover(dir, newKey(t), after, origin, 0); !errors.Is(err, audit.ErrIdentity) {
 		t.Fatalf("handed over by a stranger: %v", err)
 	}
-	for range 2 { // the second time, after a crash between this and what follows, it changes nothing
-		must(t, audit.Handover(dir, before, after, origin))
+	// An older copy: the entry of the handover is none of those that it lacks.
+	records, err := os.ReadFile(filepath.Join(dir, "records"))
+	must(t, err)
+	if err := audit.Handover(dir, before, after, origin, 22); !errors.Is(err, audit.ErrDamaged) || !strings.Contains(err.Error(), dir) {
+		t.Fatalf("an older copy was handed over: %v", err)
+	}
+	if now, err := os.ReadFile(filepath.Join(dir, "records")); err != nil || !bytes.Equal(now, records) {
+		t.Fatalf("an older copy was changed: %v", err)
+	}
+	for _, least := range []int64{21, 22} { // the second time, after a crash between this and what follows, it changes nothing
+		must(t, audit.Handover(dir, before, after, origin, least))
+	}
+	if err := audit.Handover(dir, before, after, origin, 23); !errors.Is(err, audit.ErrDamaged) {
+		t.Fatalf("an older copy that is the next identity's already: %v", err)
 	}
 	if _, err := audit.Open(dir, before, origin); !errors.Is(err, audit.ErrIdentity) {
 		t.Fatalf("opened under the identity before: %v", err)

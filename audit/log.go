@@ -158,20 +158,18 @@ func (l *Log) load(least int64) error {
 }
 
 // Handover passes a closed log on to another identity of the same owner: by an entry that
-// the identity before signs. A log that is the next one's already stays as it is.
-func Handover(dir string, from, to *identity.Key, origin string) error {
-	return handover(diskFolder(dir), from, to, origin)
-}
-
-func handover(dir folder, from, to *identity.Key, origin string) (err error) {
+// the identity before signs. A log that is the next one's already stays as it is. One of
+// fewer than least entries is damaged, as for OpenSince: the entry that is added here
+// would stand in the place of one that is missing.
+func Handover(dir string, from, to *identity.Key, origin string, least int64) (err error) {
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("hand over audit log: %w", err)
+			err = fmt.Errorf("hand over audit log %s: %w", dir, err)
 		}
 	}()
-	l, err := open(dir, from, origin, 0)
+	l, err := open(diskFolder(dir), from, origin, least)
 	if errors.Is(err, ErrIdentity) {
-		if l, err = open(dir, to, origin, 0); err == nil {
+		if l, err = open(diskFolder(dir), to, origin, least); err == nil {
 			return l.Close()
 		}
 	}

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 
-	"coffer/audit"
 	"coffer/charter"
 	"coffer/identity"
+	"coffer/internal/anchor"
 	"coffer/observe"
 	pb "coffer/proto/coffer/v1"
 	cofferrpc "coffer/rpc"
@@ -85,7 +85,11 @@ func (g *goingOver) do(d Dir) error {
 	if err := store.WriteFile(d.PreviousIdentity(), raw, 0o600); err != nil {
 		return fmt.Errorf("keep the identity before: %w", err)
 	}
-	if err := audit.Handover(d.Audit(), g.from, g.to, g.origin); err != nil {
+	db, err := store.Open(d.Store()) // whoever found out that it is time has closed it
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(anchor.Handover(db, d.Audit(), g.from, g.to, g.origin), db.Close()); err != nil {
 		return err
 	}
 	if err := store.Move(d.NextIdentity(), d.Identity()); err != nil {

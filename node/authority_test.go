@@ -1,9 +1,14 @@
 package node_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -28,6 +33,7 @@ import (
 	"coffer/party"
 	pb "coffer/proto/coffer/v1"
 	"coffer/rpc"
+	"coffer/store"
 	"coffer/verdict"
 )
 
@@ -610,6 +616,74 @@ func TestIdentityRotated(t *testing.T) {
 	w.Members["a"].Stop()
 	w.Members["a"].Start()
 	w.mustSign(w.payment(), "a", "c")
+	w.VerifyAudits()
+}
+
+// An older copy of the log is no more handed over to the next identity than it is opened
+// at any start, and stays as it is.
+func TestOlderLogAtRotation(t *testing.T) {
+	w := newWorld(t, cluster.Config{})
+	a := w.Members["a"]
+	copied := func(from string) map[string][]byte {
+		files := map[string][]byte{}
+		for _, name := range []string{"records", "hashes", "checkpoint"} {
+			raw, err := os.ReadFile(filepath.Join(from, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			files[name] = raw
+		}
+		return files
+	}
+	put := func(files map[string][]byte) {
+		for name, raw := range files {
+			if err := os.WriteFile(filepath.Join(a.Dir.Audit(), name), raw, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	a.Stop()
+	older := copied(a.Dir.Audit())
+	before, err := os.ReadFile(a.Dir.Identity())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Start()
+	line, err := node.Rotate(a.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	card, err := charter.ParseCard(line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Adopt("b", w.next(func(c *charter.Charter) { c.Signers[0].Peer = card.Peer }), []string{line}, "a", "b", "c")
+	w.Eventually("a has the next identity", func() bool {
+		st, err := a.Ask()
+		return err == nil && st.PeerId == string(card.Peer)
+	})
+	a.Stop()
+	newest := copied(a.Dir.Audit())
+
+	// As after a crash between the log and the key.
+	if err := store.Move(a.Dir.Identity(), a.Dir.NextIdentity()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(a.Dir.Identity(), before, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	put(older)
+	if _, err := node.New(node.Config{Dir: a.Dir, Logger: slog.New(slog.DiscardHandler)}); !errors.Is(err, audit.ErrDamaged) {
+		t.Errorf("with an older log: %v", err)
+	}
+	if now := copied(a.Dir.Audit()); !maps.EqualFunc(now, older, bytes.Equal) {
+		t.Error("the older log was changed")
+	}
+	put(newest)
+	a.Start()
+	if st := a.Status(); st.PeerId != string(card.Peer) {
+		t.Errorf("with the newest log it is %s", st.PeerId)
+	}
 	w.VerifyAudits()
 }
 

@@ -6,8 +6,8 @@ import (
 	"io/fs"
 	"time"
 
-	"coffer/audit"
 	"coffer/identity"
+	"coffer/internal/anchor"
 	"coffer/party"
 	"coffer/store"
 	"coffer/transport"
@@ -65,7 +65,7 @@ func (n *Node) rotate(listed identity.ID, now int64) error {
 	} else if err != nil {
 		return err
 	}
-	if err := audit.Handover(n.cfg.Dir.Audit(), n.key, next, n.origin()); err != nil {
+	if err := anchor.Handover(n.db, n.cfg.Dir.Audit(), n.key, next, n.origin()); err != nil {
 		return err
 	}
 	if err := store.Move(path, n.cfg.Dir.Identity()); err != nil {

@@ -35,25 +35,11 @@ type Log struct {
 // on purpose, so that the log rightly knows of more than it; the caller then appends an
 // entry, which is the first of the new store.
 func Open(db *bbolt.DB, dir string, key *identity.Key, origin string, renewed bool) (_ *Log, err error) {
-	table, err := store.OpenTable(db, tableName)
+	table, size, err := least(db)
 	if err != nil {
 		return nil, err
 	}
-	var least int64
-	if err := store.View(db, func(tx *bbolt.Tx) error {
-		raw, ok, err := table.Get(tx, sizeKey)
-		if err != nil || !ok {
-			return err
-		}
-		if len(raw) != 8 {
-			return fmt.Errorf("record of the audit log's size has %d bytes: store %w", len(raw), store.ErrCorrupt)
-		}
-		least = int64(binary.BigEndian.Uint64(raw))
-		return nil
-	}); err != nil {
-		return nil, fmt.Errorf("open store %s: %w", db.Path(), err)
-	}
-	log, err := audit.OpenSince(dir, key, origin, least)
+	log, err := audit.OpenSince(dir, key, origin, size)
 	if err != nil {
 		return nil, err
 	}
@@ -67,6 +53,38 @@ func Open(db *bbolt.DB, dir string, key *identity.Key, origin string, renewed bo
 		return table.Put(tx, sizeKey, binary.BigEndian.AppendUint64(nil, uint64(log.Size())))
 	})
 	return l, nil
+}
+
+// Handover passes the log in dir, which is not open, on to another identity, unless db
+// knows of more entries than it has.
+func Handover(db *bbolt.DB, dir string, from, to *identity.Key, origin string) error {
+	_, size, err := least(db)
+	if err != nil {
+		return err
+	}
+	return audit.Handover(dir, from, to, origin, size)
+}
+
+// least is how many audit entries db knows of.
+func least(db *bbolt.DB) (table *store.Table, size int64, err error) {
+	if table, err = store.OpenTable(db, tableName); err != nil {
+		return nil, 0, err
+	}
+	err = store.View(db, func(tx *bbolt.Tx) error {
+		raw, ok, err := table.Get(tx, sizeKey)
+		if err != nil || !ok {
+			return err
+		}
+		if len(raw) != 8 {
+			return fmt.Errorf("record of the audit log's size has %d bytes: store %w", len(raw), store.ErrCorrupt)
+		}
+		size = int64(binary.BigEndian.Uint64(raw))
+		return nil
+	})
+	if err != nil {
+		return nil, 0, fmt.Errorf("open store %s: %w", db.Path(), err)
+	}
+	return table, size, nil
 }
 
 // compare demands that the store is not older than the newest entry that knows it.

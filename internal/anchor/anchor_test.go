@@ -136,6 +136,37 @@ func TestOlderCopies(t *testing.T) {
 	}
 }
 
+// Nor is an older log handed over: the entry of the handover would stand in the place of
+// the one that is missing.
+func TestHandoverOfAnOlderLog(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.use(5)
+	restore := m.save(logFiles...)
+	m.must(m.open(false, func(log *anchor.Log, put func(string)) {
+		_, err := log.Append(audit.Event{Code: "THING"})
+		m.must(err)
+		put("last")
+	}))
+	newest := m.save(logFiles...)
+	restore()
+	next, err := identity.Generate()
+	m.must(err)
+	over := func() error {
+		db, err := store.Open(m.path("test.db"))
+		m.must(err)
+		defer func() { m.must(db.Close()) }()
+		return anchor.Handover(db, m.path("audit"), m.key, next, "test")
+	}
+	if err := over(); !errors.Is(err, audit.ErrDamaged) {
+		t.Errorf("an older log was handed over: %v", err)
+	}
+	newest()
+	m.must(over())
+	m.key = next
+	m.use(1)
+}
+
 // A store that was made anew on purpose is tied to the log as it is.
 func TestRenewed(t *testing.T) {
 	t.Parallel()
