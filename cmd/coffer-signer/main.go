@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
@@ -257,17 +260,43 @@ func statusCommand(o *cli.Daemon) *cobra.Command {
 					return err
 				}
 				if o.JSON {
-					raw, err := protojson.MarshalOptions{Multiline: true, UseProtoNames: true}.Marshal(st)
+					v, err := statusJSON(st)
 					if err != nil {
 						return err
 					}
-					fmt.Fprintln(cmd.OutOrStdout(), string(raw))
-					return nil
+					return cli.JSON(cmd, v)
 				}
 				return printStatus(cmd, st)
 			})
 		},
 	}
+}
+
+// statusJSON is the message as JSON, with digests and IDs in hex as everything else prints
+// and takes them: protobuf's own form has all bytes in base64.
+func statusJSON(st *pb.StatusResponse) (map[string]any, error) {
+	raw, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(st)
+	if err != nil {
+		return nil, err
+	}
+	v := map[string]any{}
+	numbers := json.NewDecoder(bytes.NewReader(raw))
+	numbers.UseNumber()
+	if err := numbers.Decode(&v); err != nil {
+		return nil, err
+	}
+	for name, digest := range map[string][]byte{"charter_digest": st.CharterDigest, "root_digest": st.RootDigest} {
+		if len(digest) > 0 {
+			v[name] = hex.EncodeToString(digest)
+		}
+	}
+	freezes, _ := v["freezes"].([]any) // absent when there is none
+	for n, f := range freezes {
+		if f, ok := f.(map[string]any); ok {
+			f["id"] = hex.EncodeToString(st.Freezes[n].Id)
+		}
+	}
+	return v, nil
 }
 
 // awaited are the signers whose operators have not signed the charter.

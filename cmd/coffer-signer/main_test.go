@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -165,5 +166,13 @@ func TestFreezeReason(t *testing.T) {
 	dir := string(w.Members["a"].Dir)
 	want(t, cli.Usage, "--reason is missing", "freeze", "--dir", dir)
 	want(t, cli.Done, "effective", "freeze", "--reason", "Schlüssel gestohlen – Büro\n"+strings.Repeat("x", authority.MaxReason), "--dir", dir)
+	id := strings.TrimSpace(want(t, cli.Done, "effective", "freeze", "--reason", "twice", "--person", "bob", "--dir", dir))
+	v := object(t, "status", "--dir", dir)
+	if v["charter_digest"] != w.Charter.Digest().String() || v["root_digest"] != w.Charter.Digest().String() {
+		t.Errorf("digests of the charter: %v, %v", v["charter_digest"], v["root_digest"])
+	}
+	if freezes, ok := v["freezes"].([]any); !ok || len(freezes) != 2 || !slices.ContainsFunc(freezes, func(f any) bool { return f.(map[string]any)["id"] == id }) {
+		t.Errorf("%s is not among %v", id, v["freezes"])
+	}
 	want(t, cli.Done, ": Schluessel gestohlen - Buero xxx", "status", "--dir", dir)
 }

@@ -165,10 +165,8 @@ func (s *story) actFreeze(ctx context.Context, result *Result) (*Act, error) {
 
 // signerStatus is the part of a signer's status that the story needs.
 type signerStatus struct {
-	Sealed  bool `json:"sealed"`
-	Freezes []struct {
-		ID []byte `json:"id"`
-	} `json:"freezes"`
+	Sealed  bool  `json:"sealed"`
+	Freezes []any `json:"freezes"`
 }
 
 // status asks a signer at its operator's socket.
