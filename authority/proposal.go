@@ -517,7 +517,10 @@ func (it *item) title() string {
 	case it.list != nil:
 		return fmt.Sprintf("version %d of list %q", it.list.Version, it.list.Name)
 	case it.unfreeze != nil:
-		return fmt.Sprintf("unfreeze %s of %d freezes", it.id.Short(), len(it.unfreeze.Freezes))
+		if n := len(it.unfreeze.Freezes); n > 1 {
+			return fmt.Sprintf("unfreeze %s of %d freezes", it.id.Short(), n)
+		}
+		return fmt.Sprintf("unfreeze %s of freeze %s", it.id.Short(), it.unfreeze.Freezes[0].Short())
 	case it.freeze != nil:
 		return fmt.Sprintf("freeze %s of %s", it.id.Short(), it.freeze.What())
 	}
