@@ -231,7 +231,7 @@ The cluster stays up until Ctrl-C. In another terminal:
 
   export PATH=%s:$PATH COFFER_HOME=%s COFFER_AS=alice COFFER_KEY=%s
   coffer history
-  coffer pay 0.25 ETH %s --from %s --ref INV-9
+  coffer pay 0.25 ETH %s --from %s --ref INV-10
   coffer approve INTENT --as bob   --key %s
   coffer approve INTENT --as carol --key %s
   coffer-signer status --dir %s
