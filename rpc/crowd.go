@@ -165,7 +165,7 @@ func guestOf(ctx context.Context) *guest {
 // visits are the calls of strangers that are under way: before one of them has read its
 // message, and so before it can be told who calls, it holds memory. They are counted when
 // their headers come, and like connections: each host has a share, and when all are taken
-// the oldest ends. One that does not come to an end is ended.
+// the oldest of the host with the most ends. One that does not come to an end is ended.
 type visits struct {
 	each, all int
 	within    time.Duration
@@ -200,8 +200,9 @@ func (v *visits) tap(ctx context.Context, _ *tap.Info) (context.Context, error) 
 		return ctx, status.Error(codes.ResourceExhausted, "too many requests of one address at once: try again in a second")
 	}
 	if len(v.list) >= v.all {
-		v.list[0].end()
-		v.remove(v.list[0])
+		x := v.oldest()
+		x.end()
+		v.remove(x)
 	}
 	ctx, end := context.WithCancel(ctx)
 	x := &visit{host: host, of: v, end: end, timer: time.AfterFunc(v.within, end)}
@@ -209,6 +210,18 @@ func (v *visits) tap(ctx context.Context, _ *tap.Info) (context.Context, error) 
 	v.by[host]++
 	context.AfterFunc(ctx, x.leave)
 	return context.WithValue(ctx, visitKey{}, x), nil
+}
+
+// oldest is that of the host with the most: many hosts that ask much end each other's, not
+// the one call of somebody else. The caller holds the lock, and the list is not empty.
+func (v *visits) oldest() *visit {
+	found := v.list[0]
+	for _, x := range v.list { // of equal hosts, the one whose call is the oldest
+		if v.by[x.host] > v.by[found.host] {
+			found = x
+		}
+	}
+	return found
 }
 
 // remove forgets a visit; the caller holds the lock.

@@ -114,7 +114,7 @@ func TestVisits(t *testing.T) {
 		if _, err := call("192.0.2.1:3"); status.Code(err) != codes.ResourceExhausted {
 			t.Errorf("a third call of one host: %v", err)
 		}
-		must("192.0.2.2:1")
+		alone := must("192.0.2.2:1")
 		must("192.0.2.3:1")
 		if first.Err() == nil || second.Err() != nil {
 			t.Error("the oldest did not make room")
@@ -123,6 +123,10 @@ func TestVisits(t *testing.T) {
 		known, err := v.tap(second, nil)
 		if err != nil || known != second {
 			t.Errorf("a call of somebody known: %v", err)
+		}
+		must("192.0.2.3:2")
+		if must("192.0.2.4:1"); alone.Err() != nil {
+			t.Error("the only call of a host made room for others")
 		}
 		time.Sleep(2 * time.Minute) //nolint:forbidigo // the time of a synctest bubble
 		synctest.Wait()

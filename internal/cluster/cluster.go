@@ -9,10 +9,12 @@ import (
 	"log/slog"
 	"math/big"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 
 	"coffer/approval"
 	"coffer/audit"
@@ -120,6 +122,10 @@ type Member struct {
 	watching chan string
 	cancel   context.CancelFunc
 	done     chan error
+
+	mu   sync.Mutex
+	desk *grpc.ClientConn // the coordinator's connection
+	to   string           // whom and where it leads
 }
 
 // New makes directories, keys and the charter, and starts every signer, unsealed.
@@ -410,8 +416,23 @@ func (m *Member) Stop() {
 	}
 }
 
-// API is the signer's service, called as the coordinator.
-func (m *Member) API() pb.SignerClient { return pb.NewSignerClient(m.Dial(m.c.DeskKey)) }
+// API is the signer's service, called as the coordinator: over one connection, as a
+// coordinator does, for a host has its share of them only.
+func (m *Member) API() pb.SignerClient {
+	m.c.t.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	signer, _ := m.c.Charter.Signer(m.ID)
+	to := fmt.Sprint(m.c.DeskKey.ID(), " ", signer.Peer, " ", m.Addr)
+	if m.desk != nil {
+		if state := m.desk.GetState(); m.to == to && state != connectivity.TransientFailure && state != connectivity.Shutdown {
+			return pb.NewSignerClient(m.desk)
+		}
+		_ = m.desk.Close() // of an identity or address before, or the signer was away
+	}
+	m.desk, m.to = m.Dial(m.c.DeskKey), to
+	return pb.NewSignerClient(m.desk)
+}
 
 // Operator is the signer's service for its operator.
 func (m *Member) Operator() pb.OperatorClient {
