@@ -321,8 +321,8 @@ func TestCancel(t *testing.T) {
 	w.mustSign(w.order(cancelOf(w, mustParse(t, o))), "a", "c")
 	w.expect(w.session(t.Context(), o, "a", "c"), map[party.ID]string{"a": "G-SLOT", "c": "G-SLOT"})
 
-	// Cancelled while its session runs, after c has released it: the journal does not
-	// let c's partial leave any more.
+	// Cancelled while its session runs, after c has released it: c's last look does not
+	// let the partial leave any more.
 	o = w.payment()
 	released := make(chan struct{})
 	w.hosts.on(func(id party.ID, e *engine.Event) bool {
@@ -340,6 +340,6 @@ func TestCancel(t *testing.T) {
 	w.slow("a", "c", time.Second)
 	w.mustSign(w.order(cancelOf(w, mustParse(t, o))), "b", "c")
 	w.slow("a", "c", 0)
-	w.expect(<-out, map[party.ID]string{"c": "JOURNAL"})
+	w.expect(<-out, map[party.ID]string{"c": "G-SLOT"})
 	w.VerifyAudits()
 }
