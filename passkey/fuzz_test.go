@@ -25,7 +25,13 @@ func FuzzCreated(f *testing.F) {
 	f.Add(string(good))
 	f.Add(string(good) + string(good))
 	f.Add(`{"id":"","attestation":"oA","clientData":"e30"}`)
-	made := 0
+	var seed answer
+	if err := json.Unmarshal(good, &seed); err != nil {
+		f.Fatal(err)
+	}
+	if _, _, err := created(seed, challenge, origin); err != nil {
+		f.Fatal("the seed is no passkey:", err)
+	}
 	f.Fuzz(func(t *testing.T, body string) {
 		var got answer
 		if read(httptest.NewRequest("POST", "/answer", strings.NewReader(body)), &got) != nil {
@@ -35,14 +41,8 @@ func FuzzCreated(f *testing.F) {
 		if err != nil {
 			return
 		}
-		made++
 		if err := key.Validate(); err != nil || key.RelyingParty() != "localhost" {
 			t.Fatalf("a key that nobody may enrol: %v, %v", key, err)
-		}
-	})
-	f.Cleanup(func() {
-		if made == 0 {
-			f.Error("the seed is no passkey")
 		}
 	})
 }
