@@ -356,11 +356,11 @@ func TestReadFileRefuses(t *testing.T) {
 		t.Error("an absent file is read")
 	}
 	huge := filepath.Join(t.TempDir(), "huge.json")
-	if err := os.WriteFile(huge, append([]byte(text), bytes.Repeat([]byte(" "), 32<<20)...), 0o600); err != nil {
+	if err := os.WriteFile(huge, append([]byte(text), bytes.Repeat([]byte(" "), 64<<20)...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := charter.ReadFile(huge); err == nil {
-		t.Error("a file of 32 MiB is read")
+		t.Error("a file of more than 64 MiB is read")
 	}
 }
 

@@ -165,7 +165,7 @@ func TestFreezeReason(t *testing.T) {
 	w := cluster.NewTreasury(t)
 	dir := string(w.Members["a"].Dir)
 	want(t, cli.Usage, "--reason is missing", "freeze", "--dir", dir)
-	want(t, cli.Done, "effective", "freeze", "--reason", "Schlüssel gestohlen – Büro\n"+strings.Repeat("x", authority.MaxReason), "--dir", dir)
+	want(t, cli.Done, "effective", "freeze", "--reason", "Schlüssel gestohlen – Büro\n"+strings.Repeat("z", authority.MaxReason), "--dir", dir)
 	id := strings.TrimSpace(want(t, cli.Done, "effective", "freeze", "--reason", "twice", "--person", "bob", "--dir", dir))
 	v := object(t, "status", "--dir", dir)
 	if v["charter_digest"] != w.Charter.Digest().String() || v["root_digest"] != w.Charter.Digest().String() {
@@ -174,5 +174,5 @@ func TestFreezeReason(t *testing.T) {
 	if freezes, ok := v["freezes"].([]any); !ok || len(freezes) != 2 || !slices.ContainsFunc(freezes, func(f any) bool { return f.(map[string]any)["id"] == id }) {
 		t.Errorf("%s is not among %v", id, v["freezes"])
 	}
-	want(t, cli.Done, ": Schluessel gestohlen - Buero xxx", "status", "--dir", dir)
+	want(t, cli.Done, ": Schluessel gestohlen - Buero zzz", "status", "--dir", dir)
 }
