@@ -1097,6 +1097,18 @@ func (l *Ledger) File(root *charter.File) *charter.File {
 	return f
 }
 
+// Cards are those of a charter's version 1 and of every later one among some records, in
+// their order.
+func Cards(root *charter.File, records []Record) []string {
+	cards := slices.Clone(root.Cards)
+	for _, r := range records {
+		if r.Kind == KindCharter {
+			cards = append(cards, r.Cards...)
+		}
+	}
+	return cards
+}
+
 // Chain is a charter file with the versions of the charter, of some records, up to a
 // number: those in force now or before, and none that waits. What waits comes from
 // whoever proposes, may expire, and would make the file as large as they like.

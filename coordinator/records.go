@@ -72,13 +72,11 @@ func (c *Coordinator) openBook() error {
 
 // allCards are those of version 1 and of all that followed.
 func (c *Coordinator) allCards() []string {
-	cards := append([]string(nil), c.charterFile().Cards...)
+	var records []authority.Record
 	if b := c.book.Load(); b != nil {
-		for _, r := range b.Records() {
-			cards = append(cards, r.Cards...)
-		}
+		records = b.Records()
 	}
-	return cards
+	return authority.Cards(c.charterFile(), records)
 }
 
 // exchange has a signer and this coordinator hold the same records.

@@ -194,6 +194,19 @@ func Load(path string) (*Key, error) {
 	return k, nil
 }
 
+// Next makes the identity that takes the place of the one in current, in a file beside it,
+// or finds the one that was made.
+func Next(current, next string) (*Key, error) {
+	if _, err := Load(current); err != nil {
+		return nil, err
+	}
+	k, err := Load(next)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Create(next)
+	}
+	return k, err
+}
+
 // ErrUnknownPeer says that a TLS peer's key is not one that the caller admits.
 var ErrUnknownPeer = errors.New("peer's key is not in the charter")
 

@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -281,5 +283,34 @@ func TestPEM(t *testing.T) {
 		if _, err := identity.ParsePEM(bad); err == nil {
 			t.Errorf("%s was accepted", name)
 		}
+	}
+}
+
+// The next identity is made once, beside one that can be read.
+func TestNext(t *testing.T) {
+	dir := t.TempDir()
+	current, next := filepath.Join(dir, "identity.key"), filepath.Join(dir, "identity.next.key")
+	if _, err := identity.Next(current, next); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("without an identity: %v", err)
+	}
+	if _, err := os.Stat(next); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a next one was made: %v", err)
+	}
+	now, err := identity.Create(current)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := identity.Next(current, next)
+	if err != nil || made.ID() == now.ID() {
+		t.Fatalf("%v, %v", made, err)
+	}
+	if found, err := identity.Next(current, next); err != nil || found.ID() != made.ID() {
+		t.Errorf("the second time another one: %v", err)
+	}
+	if err := os.WriteFile(next, []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := identity.Next(current, next); err == nil {
+		t.Error("what cannot be read was replaced")
 	}
 }

@@ -118,13 +118,7 @@ func (n *Node) follow() {
 
 // cards are those of version 1 and of every later one that is known.
 func (n *Node) cards() []string {
-	cards := slices.Clone(n.file.Cards)
-	for _, r := range n.book.Records() {
-		if r.Kind == authority.KindCharter {
-			cards = append(cards, r.Cards...)
-		}
-	}
-	return cards
+	return authority.Cards(n.file, n.book.Records())
 }
 
 // overrule ends the runs that would not begin now. A session whose partial has not left is

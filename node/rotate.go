@@ -25,13 +25,7 @@ func Rotate(d Dir) (card string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if _, err := identity.Load(d.Identity()); err != nil {
-		return "", err
-	}
-	key, err := identity.Load(d.NextIdentity())
-	if errors.Is(err, fs.ErrNotExist) {
-		key, err = identity.Create(d.NextIdentity())
-	}
+	key, err := identity.Next(d.Identity(), d.NextIdentity())
 	if err != nil {
 		return "", err
 	}

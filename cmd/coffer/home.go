@@ -279,13 +279,7 @@ type place struct {
 
 // cards are those of all versions, in their order.
 func (h *home) cards() []string {
-	out := slices.Clone(h.root.Cards)
-	for _, r := range h.ledger.Records() {
-		if r.Kind == authority.KindCharter {
-			out = append(out, r.Cards...)
-		}
-	}
-	return out
+	return authority.Cards(h.root, h.ledger.Records())
 }
 
 // address is the record of an identity with the highest sequence, of all cards and of
