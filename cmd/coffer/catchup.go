@@ -219,7 +219,7 @@ func (c *client) catchUp(ctx context.Context, talk io.Writer) error {
 		}
 	}
 	if suspect || h.behind() != nil {
-		for _, a := range h.askSigners(ctx, nil) {
+		for _, a := range h.askSigners(ctx) {
 			if a.err == nil {
 				warn(a.heard, talk)
 			}
@@ -240,6 +240,7 @@ func (o *options) hurry(ctx context.Context, h *home, talk io.Writer) (answered 
 	defer cancel()
 	var wg sync.WaitGroup
 	var desk *heard
+	places, _ := h.endpoints()
 	if c, err := o.connect(h); err == nil {
 		defer c.conn.Close()
 		wg.Go(func() {
@@ -248,7 +249,7 @@ func (o *options) hurry(ctx context.Context, h *home, talk io.Writer) (answered 
 			}
 		})
 	}
-	signers := h.askSigners(ctx, nil)
+	signers := h.ask(ctx, places)
 	wg.Wait()
 	if desk != nil {
 		answered = true
@@ -313,10 +314,16 @@ type answer struct {
 }
 
 // askSigners talks with every signer's own endpoint that is known, all at the same time.
-func (h *home) askSigners(ctx context.Context, hand []authority.Record) []answer {
+func (h *home) askSigners(ctx context.Context) []answer {
+	places, _ := h.endpoints()
+	return h.ask(ctx, places)
+}
+
+// ask talks with all of some signers' endpoints at the same time. They are looked up
+// before any talk begins: what a talk brings changes the ledger.
+func (h *home) ask(ctx context.Context, places []place) []answer {
 	ctx, cancel := context.WithTimeout(ctx, endpointWithin)
 	defer cancel()
-	places, _ := h.endpoints()
 	out := make([]answer, len(places))
 	var wg sync.WaitGroup
 	for n, p := range places {
@@ -328,7 +335,7 @@ func (h *home) askSigners(ctx context.Context, hand []authority.Record) []answer
 				return
 			}
 			defer conn.Close()
-			out[n].heard, out[n].err = h.talk(ctx, "signer "+p.name, pb.NewOrdersClient(conn), hand)
+			out[n].heard, out[n].err = h.talk(ctx, "signer "+p.name, pb.NewOrdersClient(conn), nil)
 		})
 	}
 	wg.Wait()

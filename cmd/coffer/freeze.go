@@ -196,7 +196,7 @@ func (o *options) awaitFreeze(cmd *cobra.Command, h *home, record authority.Reco
 			for _, signer := range held.Receipts {
 				if !said[string(signer)] {
 					said[string(signer)] = true
-					fmt.Fprintf(cmd.ErrOrStderr(), "signer %s has it on disk\n", signer)
+					s.say("signer %s has it on disk\n", signer)
 				}
 			}
 			if held.Effective && effective.IsZero() {
@@ -371,7 +371,7 @@ func (s *spread) run(ctx context.Context, done func() bool) {
 		case <-news:
 			continue
 		case <-slow.C:
-			fmt.Fprintf(s.talk, "waiting for receipts, %s so far\n", time.Since(start).Round(time.Second))
+			s.say("waiting for receipts, %s so far\n", time.Since(start).Round(time.Second))
 			continue
 		case <-ctx.Done():
 		}

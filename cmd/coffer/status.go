@@ -142,7 +142,7 @@ func (o *options) status(cmd *cobra.Command, ctx context.Context, c *client) err
 	}
 	took := time.Since(start)
 	h.learnFrom(reply)
-	direct := h.askSigners(ctx, nil)
+	direct := h.askSigners(ctx)
 	for _, a := range direct {
 		if a.err == nil {
 			warn(a.heard, cmd.ErrOrStderr())
@@ -201,7 +201,7 @@ func (o *options) status(cmd *cobra.Command, ctx context.Context, c *client) err
 // statusAway shows what is known without the coordinator: what stands here, and where
 // each signer says that it stands.
 func (o *options) statusAway(cmd *cobra.Command, ctx context.Context, h *home) {
-	direct := h.askSigners(ctx, nil)
+	direct := h.askSigners(ctx)
 	heard := 0
 	for _, a := range direct {
 		if a.err == nil {
