@@ -278,18 +278,13 @@ func TestOwnEndpoint(t *testing.T) {
 	flood := w.Members["a"].Orders("127.0.0.1")
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	busy := make(chan int)
+	var busy sync.WaitGroup
 	for n := range 4 {
-		go func() {
-			refused := 0
+		busy.Go(func() {
 			for ctx.Err() == nil {
-				_, err := flood.Exchange(ctx, &pb.ExchangeRequest{Records: [][]byte{[]byte(fmt.Sprint("junk ", n))}})
-				if status.Code(err) == codes.ResourceExhausted {
-					refused++
-				}
+				_, _ = flood.Exchange(ctx, &pb.ExchangeRequest{Records: [][]byte{[]byte(fmt.Sprint("junk ", n))}})
 			}
-			busy <- refused
-		}()
+		})
 	}
 	w.Eventually("the flood is refused", func() bool {
 		_, err := flood.Exchange(ctx, &pb.ExchangeRequest{})
@@ -320,13 +315,7 @@ func TestOwnEndpoint(t *testing.T) {
 		t.Errorf("the audit log grew by %d", after-before)
 	}
 	stop()
-	total := 0
-	for range 4 {
-		total += <-busy
-	}
-	if total == 0 {
-		t.Error("no request of the flood was refused")
-	}
+	busy.Wait()
 }
 
 // An order about an intent that one signer heard by its own endpoint counts at all.
