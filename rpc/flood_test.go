@@ -39,15 +39,10 @@ func anonymous(t *testing.T, want identity.ID, addr, host string) pb.OperatorCli
 // Hundreds of idle connections of one host keep nobody out, on another host or the same.
 func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
 	server := key(t)
-	s, err := rpc.NewPublicServer(server, table(rpc.Anybody), nil, rpc.PublicBounds())
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := listen(t)
-	serve(t, s, l)
+	addr := servePublic(t, server, rpc.PublicBounds())
 	var ended atomic.Int32
 	for range 300 {
-		raw, err := from("127.0.0.2")(t.Context(), l.Addr().String())
+		raw, err := from("127.0.0.2")(t.Context(), addr)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -75,7 +70,7 @@ func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "127.0.0.2"} {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
-		if _, err := anonymous(t, server.ID(), l.Addr().String(), host).Status(ctx, &pb.StatusRequest{}); err != nil {
+		if _, err := anonymous(t, server.ID(), addr, host).Status(ctx, &pb.StatusRequest{}); err != nil {
 			t.Errorf("somebody on %s: %v", host, err)
 		}
 	}

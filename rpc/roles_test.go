@@ -227,17 +227,8 @@ func TestTwoIdentities(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := rpc.NewPublicServer(ring, table(rpc.Anybody), nil, rpc.PublicBounds())
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := listen(t)
-	serve(t, s, l)
-	old, err := rpc.DialAnonymous(before.ID(), l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer old.Close()
+	addr := servePublic(t, ring, rpc.PublicBounds())
+	old := reach(t, before.ID(), addr)
 	reached := func() error {
 		_, err := pb.NewOperatorClient(old).Status(t.Context(), &pb.StatusRequest{})
 		return err
@@ -249,7 +240,7 @@ func TestTwoIdentities(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, k := range []*identity.Key{after, before} {
-		conn, err := rpc.DialAnonymous(k.ID(), l.Addr().String())
+		conn, err := rpc.DialAnonymous(k.ID(), addr)
 		if err := ask(t, conn, err); err != nil {
 			t.Errorf("%s: %v", k.ID(), err)
 		}
@@ -257,7 +248,7 @@ func TestTwoIdentities(t *testing.T) {
 	if err := ring.Use(after); err != nil {
 		t.Fatal(err)
 	}
-	conn, err := rpc.DialAnonymous(before.ID(), l.Addr().String())
+	conn, err := rpc.DialAnonymous(before.ID(), addr)
 	if ask(t, conn, err) == nil {
 		t.Error("reached under an identity that it gave up")
 	}
@@ -272,17 +263,8 @@ func TestNarrowedBounds(t *testing.T) {
 	server := key(t)
 	bounds := rpc.PublicBounds()
 	bounds.Message = 100
-	s, err := rpc.NewPublicServer(server, table(rpc.Anybody), nil, bounds)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := listen(t)
-	serve(t, s, l)
-	conn, err := rpc.DialAnonymous(server.ID(), l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
+	addr := servePublic(t, server, bounds)
+	conn := reach(t, server.ID(), addr)
 	if _, err := pb.NewOperatorClient(conn).Unseal(t.Context(), &pb.UnsealRequest{Passphrase: make([]byte, 200)}); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("%v", err)
 	}

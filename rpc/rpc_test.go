@@ -73,6 +73,29 @@ func serve(t *testing.T, s *rpc.Server, l net.Listener) *operator {
 	return o
 }
 
+// servePublic serves anybody all methods, at the address that it answers.
+func servePublic(t *testing.T, key rpc.Identity, bounds rpc.Bounds) (addr string) {
+	t.Helper()
+	s, err := rpc.NewPublicServer(key, table(rpc.Anybody), nil, bounds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := listen(t)
+	serve(t, s, l)
+	return l.Addr().String()
+}
+
+// reach is a connection of somebody without an identity.
+func reach(t *testing.T, want identity.ID, addr string) *grpc.ClientConn {
+	t.Helper()
+	conn, err := rpc.DialAnonymous(want, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
 func listen(t *testing.T) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -148,17 +171,12 @@ func TestMutualTLS(t *testing.T) {
 
 func TestPublicServer(t *testing.T) {
 	server, stranger := key(t), key(t)
-	s, err := rpc.NewPublicServer(server, table(rpc.Anybody), nil, rpc.PublicBounds())
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := listen(t)
-	serve(t, s, l)
-	conn, err := rpc.DialAnonymous(server.ID(), l.Addr().String())
+	addr := servePublic(t, server, rpc.PublicBounds())
+	conn, err := rpc.DialAnonymous(server.ID(), addr)
 	if err := ask(t, conn, err); err != nil {
 		t.Fatal(err)
 	}
-	conn, err = rpc.DialAnonymous(stranger.ID(), l.Addr().String())
+	conn, err = rpc.DialAnonymous(stranger.ID(), addr)
 	if ask(t, conn, err) == nil {
 		t.Error("a server with another key was believed")
 	}
@@ -171,18 +189,9 @@ func TestPublicServer(t *testing.T) {
 // that does not fit the service does not start.
 func TestMethodTable(t *testing.T) {
 	server := key(t)
-	s, err := rpc.NewPublicServer(server, table(rpc.Anybody), nil, rpc.PublicBounds())
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := listen(t)
-	serve(t, s, l)
-	conn, err := rpc.DialAnonymous(server.ID(), l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	_, err = pb.NewOperatorClient(conn).Seal(t.Context(), &pb.SealRequest{})
+	addr := servePublic(t, server, rpc.PublicBounds())
+	conn := reach(t, server.ID(), addr)
+	_, err := pb.NewOperatorClient(conn).Seal(t.Context(), &pb.SealRequest{})
 	if status.Code(err) != codes.PermissionDenied {
 		t.Errorf("a denied method: %v", err)
 	}
@@ -213,13 +222,8 @@ func TestMethodTable(t *testing.T) {
 
 func TestMessageTooLarge(t *testing.T) {
 	server := key(t)
-	s, err := rpc.NewPublicServer(server, table(rpc.Anybody), nil, rpc.PublicBounds())
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := listen(t)
-	serve(t, s, l)
-	conn, err := grpc.NewClient("passthrough:///"+l.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(identity.AnonymousTLS(server.ID()))))
+	addr := servePublic(t, server, rpc.PublicBounds())
+	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(credentials.NewTLS(identity.AnonymousTLS(server.ID()))))
 	if err != nil {
 		t.Fatal(err)
 	}
