@@ -2,17 +2,13 @@ package coordinator_test
 
 import (
 	"context"
-	"net"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
-	"coffer/identity"
 	pb "coffer/proto/coffer/v1"
 )
 
@@ -22,14 +18,7 @@ func TestExchangeDuringAFlood(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	from := func(host string) pb.CoordinatorClient {
-		dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(host)}}
-		conn, err := grpc.NewClient("passthrough:///"+w.Address, grpc.WithTransportCredentials(credentials.NewTLS(identity.AnonymousTLS(w.DeskKey.ID()))),
-			grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
-				return dialer.DialContext(ctx, "tcp", address)
-			}))
-		w.must(err)
-		t.Cleanup(func() { _ = conn.Close() })
-		return pb.NewCoordinatorClient(conn)
+		return pb.NewCoordinatorClient(w.DialFrom(host, w.DeskKey.ID(), w.Address))
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	var refused atomic.Int32

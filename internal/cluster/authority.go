@@ -89,14 +89,21 @@ func (m *Member) Freeze(scope, name string) (id canon.Digest, effective bool) {
 func (m *Member) Orders(from string) pb.OrdersClient {
 	m.c.t.Helper()
 	signer, _ := m.c.Charter.Signer(m.ID)
-	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
-	conn, err := grpc.NewClient("passthrough:///"+m.Takes, grpc.WithTransportCredentials(credentials.NewTLS(identity.AnonymousTLS(signer.Peer))),
+	return pb.NewOrdersClient(m.c.DialFrom(from, signer.Peer, m.Takes))
+}
+
+// DialFrom is a connection of somebody without an identity, from an address of this
+// machine: servers bound what one host may ask.
+func (c *Cluster) DialFrom(host string, want identity.ID, addr string) *grpc.ClientConn {
+	c.t.Helper()
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(host)}}
+	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(credentials.NewTLS(identity.AnonymousTLS(want))),
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "tcp", address)
 		}))
-	m.c.must(err)
-	m.c.t.Cleanup(func() { _ = conn.Close() })
-	return pb.NewOrdersClient(conn)
+	c.must(err)
+	c.t.Cleanup(func() { _ = conn.Close() })
+	return conn
 }
 
 // Adopt brings a version of the charter, signed by bob and carol, to a signer, and waits
